@@ -1,0 +1,211 @@
+"""Turns rows into batches with any Hugging Face processor and its chat template."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data.mask import align
+from lmmcl.data.picture import open_picture
+from lmmcl.data.row import Row
+from lmmcl.data.template import ChatTemplate, Rendered
+from lmmcl.errors import UserError
+
+OnTooLong = Literal["error", "drop"]
+
+FILLER_ID = ""
+"""Id of a sample that stands in a batch only to run the model; it has no labels and belongs to no row."""
+
+FORWARD_REFUSALS = (ValueError, TypeError, KeyError, IndexError, StopIteration, RuntimeError)
+"""What processors raise when a row does not suit them."""
+
+
+class Collator:
+    """Makes training batches and prompts.
+
+    A training batch is labelled by one rule: the tokens of every assistant answer and of its end of turn, nothing
+    else. `ChatTemplate` proves it for every conversation; here the proven tokens are found again among those of
+    the processor, which has expanded the pictures.
+
+    Args:
+        processor: the checkpoint's processor, with a fast tokenizer and a chat template.
+        max_length: most tokens of a sample, pictures included, from 1; None: any number.
+        on_too_long: ``error`` refuses a longer training sample, ``drop`` leaves it out (the loader counts it). It
+            is never truncated, which would cut through picture tokens. A longer prompt is always refused: a score
+            must count every sample.
+        always_image: add one unlabelled sample with a grey picture to a training batch without pictures, so that
+            the vision tower runs on every process; otherwise processes that train or shard it wait for ever.
+
+    Raises:
+        UserError: the processor has no chat template or no fast tokenizer.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        max_length: int | None,
+        on_too_long: OnTooLong = "error",
+        always_image: bool = True,
+    ) -> None:
+        self.template = ChatTemplate(processor)
+        self.processor = processor
+        self.max_length = max_length
+        self.on_too_long = on_too_long
+        self.always_image = always_image
+
+    def train(self, rows: Sequence[Row]) -> Batch:
+        """Labelled, right-padded samples.
+
+        Args:
+            rows: at least one.
+
+        Returns:
+            A batch of all rows, but for those that ``on_too_long="drop"`` leaves out; a filler if none remains.
+            With ``always_image`` the last sample may be a filler; ``ids`` tells.
+
+        Raises:
+            UserError: a row is malformed, has an empty answer or a picture that cannot be read, or does not fit.
+        """
+        rows = list(rows)
+        _check_pictures(rows)
+        rendered = self.template.conversations(rows)
+        if self.always_image and not any(row.images for row in rows):
+            rows.append(_dummy(rows[0]))
+            rendered.append(replace(self.template.conversations(rows[-1:])[0], learned=()))
+        inputs = self._process(rows, rendered, "right")
+        fits = self._fits(rows, inputs["attention_mask"], self.on_too_long == "drop")
+        if not all(fits):
+            kept = [row for row, fit in zip(rows, fits, strict=True) if fit and row.id != FILLER_ID]
+            return self.train(kept) if kept else self.filler(rows[0])
+        return Batch(inputs, _labels(rows, rendered, inputs), _ids(rows), extras=_extras(rows))
+
+    def prompts(self, rows: Sequence[Row]) -> Batch:
+        """Left-padded prompts that end with the generation prompt.
+
+        Args:
+            rows: a last assistant turn is left out; no rows give one filler prompt with a picture.
+
+        Returns:
+            A batch without labels.
+
+        Raises:
+            UserError: a row is malformed, has a picture that cannot be read, or does not fit.
+        """
+        rows = list(rows) or [_dummy(None)]
+        _check_pictures(rows)
+        inputs = self._process(rows, self.template.prompts(rows), "left")
+        self._fits(rows, inputs["attention_mask"], False)
+        return Batch(inputs, None, _ids(rows), extras=_extras(rows))
+
+    def filler(self, like: Row) -> Batch:
+        """One unlabelled sample with a picture: a micro-batch for a process whose rows have run out.
+
+        Args:
+            like: a row whose ``extras`` the sample copies, so that what reads them finds them.
+        """
+        rows = [_dummy(like)]
+        inputs = self._process(rows, self.template.conversations(rows), "right")
+        return Batch(inputs, torch.full_like(inputs["input_ids"], IGNORED), _ids(rows), extras=_extras(rows))
+
+    def _process(self, rows: Sequence[Row], rendered: Sequence[Rendered], side: str) -> dict[str, Any]:
+        """Runs the processor over texts and pictures; names the row it refuses."""
+        pictures = [[open_picture(image, f"row {row.id!r}") for image in row.images] for row in rows]
+        try:
+            made = self.processor(
+                text=[one.text for one in rendered],
+                images=pictures if any(pictures) else None,
+                padding=True,
+                padding_side=side,
+                truncation=False,
+                add_special_tokens=self.template.adds_special_tokens(rendered[0].text),
+                return_tensors="pt",
+            )
+        except FORWARD_REFUSALS as error:
+            if len(rows) > 1:
+                for row, one in zip(rows, rendered, strict=True):
+                    self._process([row], [one], side)
+                raise
+            raise UserError(
+                f"row {rows[0].id!r}: the processor refused it ({error}); correct the row, whose text begins "
+                f"{rendered[0].text[:80]!r} and which has {len(rows[0].images)} pictures."
+            ) from error
+        return dict(made)
+
+    def _fits(self, rows: Sequence[Row], mask: Tensor, drop: bool) -> list[bool]:
+        """Which samples are short enough; an error for the first that is not, unless it may be dropped."""
+        lengths = mask.sum(1).tolist()
+        fits = [self.max_length is None or length <= self.max_length for length in lengths]
+        if drop or all(fits):
+            return fits
+        index = fits.index(False)
+        raise UserError(
+            f"row {rows[index].id!r}: a sample must fit into {self.max_length} tokens (pictures included), it has "
+            f"{lengths[index]}; raise model.max_length, shorten the row, or (in training) set "
+            "data.on_too_long: drop."
+        )
+
+
+def _labels(rows: Sequence[Row], rendered: Sequence[Rendered], inputs: dict[str, Any]) -> Tensor:
+    """(batch, length) token ids on what is learned, `IGNORED` elsewhere."""
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+    labels = torch.full_like(ids, IGNORED)
+    for index, (row, one) in enumerate(zip(rows, rendered, strict=True)):
+        found = align(one.ids, ids[index][mask[index]].tolist(), one.learned)
+        if found is None:
+            raise UserError(
+                f"row {row.id!r}: its answers cannot be found again behind the processor's picture tokens; this "
+                "processor rewrites text besides expanding pictures, and is not supported."
+            )
+        first = int(mask[index].int().argmax())
+        for start, stop in found:
+            labels[index, first + start : first + stop] = ids[index, first + start : first + stop]
+    return labels
+
+
+def _ids(rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(row.id for row in rows)
+
+
+def _check_pictures(rows: Sequence[Row]) -> None:
+    for row in rows:
+        places = sum(part["type"] == "image" for message in row.messages for part in message["content"])
+        if places != len(row.images):
+            raise UserError(
+                f"row {row.id!r}: every picture must have its place in the messages, got {len(row.images)} "
+                f"pictures and {places} places; correct the row."
+            )
+
+
+def _dummy(like: Row | None) -> Row:
+    """A grey picture with next to no text."""
+    picture = {"type": "image"}
+    dot = {"type": "text", "text": "."}
+    messages = [{"role": "user", "content": [picture, dot]}, {"role": "assistant", "content": [dot]}]
+    row = Row(FILLER_ID, messages, (Image.new("RGB", (64, 64), (128, 128, 128)),))
+    return row if like is None else replace(row, extras=like.extras)
+
+
+def _extras(rows: Sequence[Row]) -> dict[str, Any]:
+    """The rows' extras, one entry per sample: a tensor of numbers or of equal tensors, else a list.
+
+    A row without an extra that another one has stands there with None.
+    """
+    keys = dict.fromkeys(key for row in rows for key in row.extras)
+    return {key: _stack([row.extras.get(key) for row in rows]) for key in keys}
+
+
+def _stack(values: list[Any]) -> Any:
+    if all(isinstance(value, Tensor) for value in values):
+        return torch.stack(values) if len({value.shape for value in values}) == 1 else values
+    if all(isinstance(value, int | float) for value in values):
+        return torch.tensor(values)
+    return values
+
+
+def answer_tokens(batch: Batch) -> int:
+    """How many tokens of a batch are learned."""
+    return 0 if batch.labels is None else int((batch.labels != IGNORED).sum())

@@ -1,0 +1,288 @@
+"""The tasks of a sequence, in order, and what is measured beside them: Lightning's view of the data."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from typing_extensions import override
+
+from lmmcl.data.collate import Collator, OnTooLong
+from lmmcl.data.loader import TaskLoader, WindowDataset
+from lmmcl.data.order import subset, windows
+from lmmcl.data.parse import parse_task
+from lmmcl.data.row import Row
+from lmmcl.data.sources import FileSource
+from lmmcl.data.task import Part, Task
+from lmmcl.data.template import text_of
+from lmmcl.errors import UserError
+
+PICTURE_LENGTH = 2000
+"""What a picture weighs in characters when rows are grouped by length; some 576 tokens are usual."""
+
+
+def row_length(row: Row) -> int:
+    """A cheap measure of how long a row is: its characters and a constant per picture."""
+    return sum(len(text_of(message)) for message in row.messages) + PICTURE_LENGTH * len(row.images)
+
+
+class TaskSequenceDataModule(LightningDataModule):
+    """The ordered tasks of a run and the held-out tasks that it measures.
+
+    The batch size counts samples per optimizer step over all processes, so a run takes the same steps on any number
+    of them: which rows a step sees follows from (seed, task, epoch) alone.
+
+    Args:
+        tasks: the targets in the order of training. Each is a name (``count``), a name with overrides
+            (``{task: count, lr: 1e-4, epochs: 2}``), files (``{task: mine, path: rows.jsonl, scorer: letter}``), or,
+            from Python, a `Task`. Targets are always measured.
+        held_out: tasks that are only measured, in the same forms. One named like a target but with other files is
+            called by its name and file (``mine-regression``).
+        batch_size: samples per optimizer step over all processes, from 1.
+        micro_batch_size: samples per forward on one process, from 1 to ``batch_size``; the gradients of a step are
+            accumulated over as many forwards as it takes. None: all of a process's samples in one.
+        seed: seed of the order of training and of the draw by ``max_train_samples``, from 0.
+        max_eval_samples: measure on so many rows per task, from 1: a fixed draw, stratified by ``category`` where
+            rows have one, the same for every seed, so that runs can be compared. None: on all.
+        num_workers: processes that prepare batches, from 0; 0 prepares them in the main process.
+        drop_last: leave out the short last step of an epoch.
+        group_by_length: put rows of like length into one step, which saves padding.
+        on_too_long: what happens to a training sample longer than the model allows: ``error`` or ``drop``
+            (counted). Nothing is ever truncated.
+
+    Raises:
+        UserError: no task, a task twice, an unknown one, or a number out of its range; each names the YAML key.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str | dict[str, Any] | Task],
+        held_out: Sequence[str | dict[str, Any] | Task] = (),
+        batch_size: int = 32,
+        micro_batch_size: int | None = None,
+        seed: int = 0,
+        max_eval_samples: int | None = None,
+        num_workers: int = 0,
+        drop_last: bool = False,
+        group_by_length: bool = True,
+        on_too_long: OnTooLong = "error",
+    ) -> None:
+        super().__init__()
+        for key, value, least in (
+            ("batch_size", batch_size, 1),
+            ("micro_batch_size", micro_batch_size, 1),
+            ("seed", seed, 0),
+            ("max_eval_samples", max_eval_samples, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value is not None and value < least:
+                raise UserError(f"data.{key} must be a whole number from {least}, got {value}.")
+        if on_too_long not in ("error", "drop"):
+            raise UserError(f"data.on_too_long must be 'error' or 'drop', got {on_too_long!r}.")
+        self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
+        self.seed = seed
+        self.max_eval_samples = max_eval_samples
+        self.num_workers = num_workers
+        self.drop_last = drop_last
+        self.group_by_length = group_by_length
+        self.on_too_long = on_too_long
+        self.tasks = _targets(tasks)
+        self.held_out = _held_out(held_out, self.tasks)
+        for task in self.tasks:
+            size = self.task_batch_size(task)
+            if micro_batch_size is not None and micro_batch_size > size:
+                raise UserError(
+                    f"data.micro_batch_size must be at most the batch size of every task, got {micro_batch_size}, "
+                    f"and {task.name} has {size}; lower it or leave it out."
+                )
+        self._collator: Collator | None = None
+        self._serving: tuple[int, Sequence[Row], int, int] | None = None
+
+    @property
+    def collator(self) -> Collator:
+        """Makes batches of rows; there is one once a processor is attached."""
+        if self._collator is None:
+            raise RuntimeError("attach(processor, max_length) must come before the collator is used")
+        return self._collator
+
+    def attach(self, processor: Any, max_length: int | None, always_image: bool = True) -> None:
+        """Takes the checkpoint's processor.
+
+        Args:
+            processor: with a fast tokenizer and a chat template.
+            max_length: most tokens of a sample, pictures included; None: any number.
+            always_image: see `Collator`.
+        """
+        self._collator = Collator(processor, max_length, self.on_too_long, always_image)
+
+    def task_batch_size(self, task: Task) -> int:
+        """Samples per optimizer step of a task, over all processes."""
+        return task.batch_size or self.batch_size
+
+    def accumulate(self, world: int, task_index: int) -> int:
+        """Forwards per optimizer step on each process.
+
+        Args:
+            world: number of processes, from 1.
+            task_index: position of the task, from 0.
+
+        Raises:
+            UserError: there are more processes than samples in a step.
+        """
+        size = self.task_batch_size(self.tasks[task_index])
+        if world > size:
+            raise UserError(
+                f"data.batch_size must be at least the number of processes ({world}), got {size} for "
+                f"{self.tasks[task_index].name}; raise it or use fewer devices."
+            )
+        return -(-size // (world * (self.micro_batch_size or size)))
+
+    def train_rows(self, task_index: int) -> Sequence[Row]:
+        """The rows a task trains on, before any mitigation changes them."""
+        task = self.tasks[task_index]
+        rows = task.source.split("train")
+        if task.max_train_samples is None or task.max_train_samples >= len(rows):
+            return rows
+        chosen = subset([0] * len(rows), task.max_train_samples, self.seed, task.name, "max_train_samples")
+        return [rows[position] for position in chosen]
+
+    def steps_per_epoch(self, n_rows: int, task_index: int) -> int:
+        """Optimizer steps in an epoch over so many rows.
+
+        Raises:
+            UserError: there is not one step, because ``drop_last`` leaves the only one out or there is no row.
+        """
+        task = self.tasks[task_index]
+        size = self.task_batch_size(task)
+        steps = n_rows // size if self.drop_last else -(-n_rows // size)
+        if steps == 0:
+            raise UserError(
+                f"data.tasks: {task.name} must have rows for at least one step of {size}, got {n_rows} rows with "
+                f"drop_last {self.drop_last}; lower data.batch_size or set data.drop_last: false."
+            )
+        return steps
+
+    def begin(self, task_index: int, rows: Sequence[Row], epoch: int, step: int) -> None:
+        """Says what `train_dataloader` serves next.
+
+        Args:
+            task_index: position of the task, from 0.
+            rows: its rows, as mitigations left them.
+            epoch: epoch inside the task, from 0.
+            step: first optimizer step of the epoch to serve, from 0.
+        """
+        self._serving = (task_index, rows, epoch, step)
+
+    @override
+    def train_dataloader(self) -> TaskLoader:
+        """The loader of the epoch that `begin` named, for this process."""
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        return self.loader(rank, world)
+
+    def loader(self, rank: int, world: int) -> TaskLoader:
+        """The loader of the epoch that `begin` named, for one process out of ``world``."""
+        if self._serving is None:
+            raise RuntimeError("begin(task_index, rows, epoch, step) must come before the loader is made")
+        task_index, rows, epoch, step = self._serving
+        self.steps_per_epoch(len(rows), task_index)
+        plan = windows(
+            [row_length(row) for row in rows] if self.group_by_length else [0] * len(rows),
+            self.task_batch_size(self.tasks[task_index]),
+            self.seed,
+            task_index,
+            epoch,
+            drop_last=self.drop_last,
+            group_by_length=self.group_by_length,
+        )
+        data = WindowDataset(rows, plan, self.collator, rank, world, self.accumulate(world, task_index))
+        return TaskLoader(data, step, self.num_workers)
+
+    def task(self, name: str) -> Task:
+        """A target or held-out task by its name."""
+        return next(task for task in (*self.tasks, *self.held_out) if task.name == name)
+
+    def eval_rows(self, task: Task, part: Part = "test", limit: int | None = None) -> Sequence[Row]:
+        """The rows a task is measured on.
+
+        Args:
+            task: a target or held-out task.
+            part: ``test`` for what is reported, ``dev`` for what chooses anything.
+            limit: at most so many rows; None: ``max_eval_samples``.
+
+        Returns:
+            A fixed draw in the order of the source, stratified by ``meta["category"]`` where rows have one. It does
+            not depend on ``seed``: runs with different seeds are measured on the same rows.
+        """
+        rows = task.source.split(part)
+        limit = self.max_eval_samples if limit is None else limit
+        if limit is None or limit >= len(rows):
+            return rows
+        strata = [str(row.meta.get("category")) for row in rows]
+        return [rows[position] for position in subset(strata, limit, task.name, part, "eval")]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything here that changes results, as plain values; a resume compares it.
+
+        ``micro_batch_size`` and ``num_workers`` are left out: they change rounding at most.
+        """
+        keys = ("batch_size", "seed", "max_eval_samples", "drop_last", "group_by_length", "on_too_long")
+        return {
+            **{key: getattr(self, key) for key in keys},
+            "tasks": [_fingerprint(task) for task in self.tasks],
+            "held_out": [_fingerprint(task) for task in self.held_out],
+        }
+
+
+def _fingerprint(task: Task) -> dict[str, Any]:
+    scorer = task.scorer
+    name = getattr(scorer, "__qualname__", type(scorer).__qualname__)
+    return {
+        "name": task.name,
+        "rows": task.source.fingerprint(),
+        "scorer": f"{scorer.__module__}.{name}",
+        "max_new_tokens": task.max_new_tokens,
+        "epochs": task.epochs,
+        "lr": task.lr,
+        "recipe": task.recipe,
+        "batch_size": task.batch_size,
+        "max_train_samples": task.max_train_samples,
+    }
+
+
+def _targets(specs: Sequence[str | dict[str, Any] | Task]) -> list[Task]:
+    if isinstance(specs, str) or not specs:
+        raise UserError(f"data.tasks must list at least one task, got {specs!r}; write for example tasks: [count].")
+    tasks = [parse_task(spec, key="data.tasks") for spec in specs]
+    names = [task.name for task in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"data.tasks: every task must be named once, got {name} {names.count(name)} times; "
+                "for more training give it more epochs."
+            )
+    return tasks
+
+
+def _held_out(specs: Sequence[str | dict[str, Any] | Task], targets: Sequence[Task]) -> list[Task]:
+    if isinstance(specs, str):
+        raise UserError(f"data.held_out must be a list, got {specs!r}; write held_out: [{specs}].")
+    known = {task.name: task for task in targets}
+    tasks: list[Task] = []
+    for spec in specs:
+        task = parse_task(spec, key="data.held_out", held_out=True)
+        twin = known.get(task.name)
+        if twin is not None and isinstance(task.source, FileSource) and task.source.fingerprint() != twin.source.fingerprint():
+            task = replace(task, name=f"{task.name}-{task.source.stem}")
+            twin = known.get(task.name)
+        if twin is not None:
+            held = any(task.name == other.name for other in tasks)
+            raise UserError(
+                f"data.held_out: {task.name} stands there twice; remove one."
+                if held
+                else f"data.held_out: {task.name} is a target, and targets are always measured; remove it here."
+            )
+        known[task.name] = task
+        tasks.append(task)
+    return tasks

@@ -1,0 +1,130 @@
+"""Reads a task from its YAML form: a name, a name with overrides, or files on disk."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import lmmcl.scorers
+from lmmcl.data.sources import FileSource
+from lmmcl.data.task import Task
+from lmmcl.errors import UserError
+from lmmcl.scorers.score import Scorer
+
+OVERRIDES = tuple(field.name for field in fields(Task) if field.name not in ("name", "source", "scorer"))
+FILE_KEYS = ("path", "format", "image_folder", "columns", "split")
+
+TaskSpec = str | dict[str, Any] | Task
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint at what a misspelt name was meant to be."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def built_in_tasks() -> Mapping[str, Task]:
+    """The tasks that a name alone stands for."""
+    tasks: Mapping[str, Task] = import_module("lmmcl.world.tasks").TASKS  # by name: the world stands above the data
+    return tasks
+
+
+def parse_task(spec: TaskSpec, *, key: str = "data.tasks", held_out: bool = False) -> Task:
+    """Makes a task of its YAML form.
+
+    The forms: ``count``, a built-in task; ``{task: count, lr: 1e-4, max_train_samples: 100}``, one with overrides;
+    ``{task: mine, path: parts.jsonl, scorer: letter, epochs: 2}``, files (see `FileSource` for ``path``, ``format``,
+    ``image_folder``, ``columns`` and ``split``); or, from Python, a `Task`.
+
+    Args:
+        spec: the form.
+        key: YAML key named in errors.
+        held_out: the task is only measured: a single file then has no train part, its rows are dev (0.1) and test
+            (0.9) unless ``split`` says otherwise.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: an unknown name, key or scorer (with the nearest known one), a value of the wrong type, or a file
+            that cannot be read.
+    """
+    if isinstance(spec, Task):
+        return spec
+    if isinstance(spec, str):
+        return _built_in(spec, key)
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("task"), str):
+        raise UserError(
+            f"{key}: a task must be a name or a mapping with the key 'task', got {spec!r}; write for example "
+            "{task: mine, path: rows.jsonl, scorer: letter}."
+        )
+    allowed = ["task", "scorer", *OVERRIDES, *FILE_KEYS]
+    for name in spec:
+        if name not in allowed:
+            raise UserError(
+                f"{key}: {spec['task']} has the unknown key {name!r}; {nearest(str(name), allowed)}Keys are {', '.join(allowed)}."
+            )
+    changes: dict[str, Any] = {name: spec[name] for name in OVERRIDES if name in spec}
+    if isinstance(changes.get("lr"), str):
+        changes["lr"] = _number(changes["lr"], f"{key}: {spec['task']}.lr")
+    if "scorer" in spec:
+        changes["scorer"] = find_scorer(spec["scorer"], f"{key}: {spec['task']}.scorer")
+    if "path" not in spec:
+        for name in FILE_KEYS:
+            if name in spec:
+                raise UserError(f"{key}: {spec['task']}.{name} needs 'path' beside it: only files have it.")
+        return replace(_built_in(spec["task"], key), **changes)
+    source = FileSource(**{name: spec[name] for name in FILE_KEYS if name in spec}, held_out=held_out)
+    scorer = changes.pop("scorer", lmmcl.scorers.exact_match)
+    return Task(spec["task"], source, scorer, **changes)
+
+
+def _built_in(name: str, key: str) -> Task:
+    known = built_in_tasks()
+    if name not in known:
+        raise UserError(
+            f"{key}: there is no task {name!r}; {nearest(name, list(known))}Known are {', '.join(known)}; "
+            f"your own needs its files: {{task: {name}, path: rows.jsonl, scorer: exact_match}}."
+        )
+    return known[name]
+
+
+def _number(text: str, key: str) -> float:
+    try:
+        return float(text)  # YAML 1.1 reads 1e-4 (no dot) as a text
+    except ValueError:
+        raise UserError(f"{key} must be a number, got {text!r}.") from None
+
+
+def find_scorer(name: Any, key: str) -> Scorer:
+    """The scorer that a YAML value names.
+
+    Args:
+        name: a function of `lmmcl.scorers`, a dotted path to one's own, or (from Python) the function itself.
+        key: YAML key named in errors.
+
+    Raises:
+        UserError: nothing callable has this name.
+    """
+    if callable(name):
+        scorer: Scorer = name
+        return scorer
+    known = [entry for entry in lmmcl.scorers.__all__ if entry[0].islower()]
+    if name in known:
+        scorer = getattr(lmmcl.scorers, name)
+        return scorer
+    module, _, function = str(name).rpartition(".")
+    try:
+        found = getattr(import_module(module), function) if module else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{key}: {name} cannot be imported ({error}); give module.function of a module that Python finds."
+        ) from error
+    if not callable(found):
+        raise UserError(
+            f"{key}: there is no scorer {name!r}; {nearest(str(name), known)}Known are {', '.join(known)}; "
+            "your own is named module.function."
+        )
+    scorer = found
+    return scorer

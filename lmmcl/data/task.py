@@ -1,0 +1,72 @@
+"""A task: where its rows come from, how an answer is scored, and what it overrides while it is trained."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+from lmmcl.data.row import Row
+from lmmcl.errors import UserError
+from lmmcl.scorers.score import Scorer
+
+Part = Literal["train", "dev", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Source(Protocol):
+    """Where the rows of a task come from; its three parts share no row."""
+
+    def split(self, name: Part) -> Sequence[Row]:
+        """The rows of a part, always the same ones in the same order; at least one.
+
+        Raises:
+            UserError: there is no such part, or it is empty.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """A text that changes when the rows change."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One skill: taught as a target, or only measured.
+
+    Args:
+        name: unique in a run; it names files, columns and curves (letters, digits, ``_``, ``-``, ``.``).
+        source: where the rows come from.
+        scorer: function of prediction, gold answer and meta data.
+        max_new_tokens: the longest answer that is generated, in tokens, from 1.
+        epochs: how often training sees every row, from 1.
+        lr: learning rate instead of the model's, above 0.
+        recipe: what trains instead of the model's recipe, in any form that a recipe takes.
+        batch_size: samples per optimizer step instead of the data's, from 1.
+        max_train_samples: train on a fixed, seeded draw of so many rows, from 1; None: on all.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    name: str
+    source: Source
+    scorer: Scorer
+    max_new_tokens: int = 32
+    epochs: int = 1
+    lr: float | None = None
+    recipe: Any = None
+    batch_size: int | None = None
+    max_train_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
+            raise UserError(
+                f"data.tasks: a task's name must be letters, digits, '_', '-' or '.' (files bear it), got {self.name!r}."
+            )
+        for key in ("max_new_tokens", "epochs", "batch_size", "max_train_samples"):
+            value = getattr(self, key)
+            optional = key in ("batch_size", "max_train_samples")
+            if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise UserError(f"data.tasks: {self.name}.{key} must be a whole number from 1, got {value!r}.")
+        if self.lr is not None and (not isinstance(self.lr, int | float) or not 0 < self.lr < float("inf")):
+            raise UserError(f"data.tasks: {self.name}.lr must be a number above 0, got {self.lr!r}.")

@@ -1,0 +1,87 @@
+"""What an evaluation of one task yields: every example's answer and score, and their means."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from lmmcl.data.row import Row
+from lmmcl.scorers.score import Score
+
+
+@dataclass(frozen=True)
+class Example:
+    """One scored answer.
+
+    Args:
+        id: the row's id.
+        prediction: what the model said.
+        gold: what the scorer compared it with, in JSON's types.
+        score: from 0 to 1.
+        parsed: whether the scorer could read the prediction.
+        parts: named sub-scores, each from 0 to 1.
+        critical: whether the row is marked ``critical``: it must not flip from right to wrong.
+    """
+
+    id: str
+    prediction: str
+    gold: Any
+    score: float
+    parsed: bool = True
+    parts: Mapping[str, float] = field(default_factory=dict)
+    critical: bool = False
+
+    @classmethod
+    def of(cls, row: Row, prediction: str, score: Score) -> Self:
+        """The example that a row, its prediction and its score make."""
+        return cls(
+            id=row.id,
+            prediction=prediction,
+            gold=json.loads(json.dumps(row.gold, default=str)),
+            score=float(score.value),
+            parsed=bool(score.parsed),
+            parts={name: float(value) for name, value in sorted(score.parts.items())},
+            critical=bool(row.meta.get("critical", False)),
+        )
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """All scored answers of one task, in the order of its rows."""
+
+    task: str
+    examples: Sequence[Example]
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return len(self.examples)
+
+    @property
+    def mean(self) -> float:
+        """Mean score, 0 to 100."""
+        return 100.0 * sum(example.score for example in self.examples) / self.n
+
+    @property
+    def unparsed(self) -> float:
+        """Share of predictions that the scorer could not read, 0 to 1."""
+        return sum(not example.parsed for example in self.examples) / self.n
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Mean of every named sub-score, 0 to 100, over the examples that have it."""
+        values: dict[str, list[float]] = {}
+        for example in self.examples:
+            for name, value in example.parts.items():
+                values.setdefault(name, []).append(value)
+        return {name: 100.0 * sum(found) / len(found) for name, found in sorted(values.items())}
+
+    def to_jsonl(self) -> bytes:
+        """One line of JSON per example; the same examples give the same bytes."""
+        lines = (json.dumps(asdict(example), ensure_ascii=False, sort_keys=True) for example in self.examples)
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    @classmethod
+    def from_jsonl(cls, task: str, data: bytes) -> Self:
+        """The result that ``to_jsonl`` wrote."""
+        return cls(task, tuple(Example(**json.loads(line)) for line in data.decode().split("\n") if line))

@@ -1,0 +1,95 @@
+"""Model and processor of a checkpoint, by path or hub id, in the right dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from lmmcl.errors import UserError
+
+EMBEDDED = {"mini": "mini"}
+"""Checkpoints that ship with the package, by the name that a YAML may give as ``model.path``."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a pretrained model comes from and how it is built.
+
+    Args:
+        path: a local folder, a hub id, or the name of an embedded checkpoint.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: run Python code that the checkpoint brings; off unless asked for.
+        attn_implementation: ``eager``, ``sdpa``, ``flash_attention_2``, ...; None leaves the choice to transformers.
+        from_scratch: keep config and processor, make new weights from the seed.
+    """
+
+    path: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+    attn_implementation: str | None = None
+    from_scratch: bool = False
+
+    @property
+    def location(self) -> str:
+        """What transformers is told to load."""
+        if self.path in EMBEDDED and not Path(self.path).exists():
+            return str(files("lmmcl") / "assets" / EMBEDDED[self.path])
+        return self.path
+
+    def _options(self) -> dict[str, Any]:
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+    def config(self) -> Any:
+        """The model's config."""
+        return _named(self.path, AutoConfig.from_pretrained, self.location, **self._options())
+
+    def processor(self) -> Any:
+        """Tokenizer, image processor and chat template in one."""
+        processor = _named(self.path, AutoProcessor.from_pretrained, self.location, **self._options())
+        if not getattr(processor, "chat_template", None):
+            raise UserError(f"model.path: the processor of {self.path} has no chat template; choose an instruct model.")
+        return processor
+
+    def model(self, full_precision: bool, seed: int) -> nn.Module:
+        """The model, in the checkpoint's dtype or, with ``full_precision``, in fp32."""
+        options: dict[str, Any] = {"attn_implementation": self.attn_implementation} if self.attn_implementation else {}
+        if self.from_scratch:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                model = AutoModelForImageTextToText.from_config(self.config(), dtype=torch.float32, **options)
+        else:
+            model = _named(
+                self.path,
+                AutoModelForImageTextToText.from_pretrained,
+                self.location,
+                dtype=torch.float32 if full_precision else "auto",
+                use_safetensors=True,
+                **self._options(),
+                **options,
+            )
+        assert isinstance(model, nn.Module)
+        return model
+
+
+def _named(path: str, load: Any, *arguments: Any, **options: Any) -> Any:
+    """Runs one of transformers' loaders; what it cannot find is the user's mistake and named as such."""
+    try:
+        return load(*arguments, **options)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model.path: could not load {path}: {reason}") from error
+
+
+def hold_masters(model: nn.Module, trained: Iterable[str], full_precision: bool) -> None:
+    """Makes fp32 masters of the tensors that train; frozen ones keep the checkpoint's dtype unless all is fp32."""
+    names = set(trained)
+    for name, parameter in model.named_parameters():
+        if full_precision or name in names:
+            parameter.data = parameter.data.float()

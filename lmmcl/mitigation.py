@@ -1,0 +1,93 @@
+"""The one protocol for what looks at a sequence (`StageCallback`) and what fights forgetting (`Mitigation`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+from typing_extensions import override
+
+from lmmcl.data.row import Row
+
+if TYPE_CHECKING:
+    from lmmcl.data.batch import Batch
+    from lmmcl.data.task import Task
+    from lmmcl.evaluation.evaluator import TaskResult
+    from lmmcl.model import ContinualLMM
+    from lmmcl.sequence import Stage
+    from lmmcl.token_outputs import TokenOutputs
+
+
+class StageCallback(Callback):
+    """A Lightning callback that also hears about tasks and stages; probes and evaluation derive from it.
+
+    A stage is what stands between two tasks: stage 0 is the base model, stage k the model after its k-th task. The
+    engine calls these hooks on every process, in the order in which the callbacks are listed, and saves ``tensors``
+    (sharded as the model is) and Lightning's ``state_dict`` (plain Python only) with every checkpoint. Each hook may
+    run again after a kill, always from the state of the last checkpoint.
+
+    Attributes:
+        name: under which its terms are logged and its state is saved; two callbacks of one class need two names.
+        tensors: its tensor state. Never restore or create it before ``on_task_start``: the engine does.
+    """
+
+    name: str
+    tensors: dict[str, Tensor]
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or type(self).__name__
+        self.tensors = {}
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return self.name
+
+    def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
+        """Before the first step of a task, with the task's trained set and optimizer in place."""
+
+    def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
+        """After the last step of a task, before it is measured: here weights may change."""
+
+    def evaluate(self, trainer: Trainer, module: ContinualLMM, stage: Stage) -> Mapping[str, TaskResult]:
+        """Measures the model in memory; what it returns, by task name, becomes the stage's row of the matrix."""
+        return {}
+
+    def on_stage_end(
+        self, trainer: Trainer, module: ContinualLMM, task: Task | None, scores: Mapping[str, float]
+    ) -> None:
+        """After a stage was measured and written; ``task`` is None and scores are the base model's at stage 0."""
+
+
+class Mitigation(StageCallback):
+    """Something that acts against forgetting; mitigations act in the order in which they are listed.
+
+    Override what the method needs. Every term is logged under ``name``.
+    """
+
+    def select(self, trainer: Trainer, module: ContinualLMM, task: Task, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows to train a task on: replay, mixing, scoring.
+
+        Called before the task starts and again on a resume, where it must return the same rows: keep what it
+        depends on in ``tensors`` or ``state_dict``. Rows may carry ``extras`` into ``Batch.extras``.
+        """
+        return rows
+
+    def before_forward(self, module: ContinualLMM, batch: Batch) -> None:
+        """Before the student's forward: a teacher's turn, ``module.token_outputs(batch, weights=...)``."""
+
+    def token_loss(self, module: ContinualLMM, batch: Batch, outputs: TokenOutputs) -> Tensor | None:
+        """An extra loss per answer token, (tokens,); summed and divided as the main loss is."""
+        return None
+
+    def weight_penalty(self, name: str, shard: Tensor) -> Tensor | None:
+        """A scalar penalty on the local part of one trained parameter, once per optimizer step, before clipping.
+
+        Args:
+            name: the parameter's name; ``self.tensors`` may hold what belongs to it (use ``lmmcl.weights.local``).
+            shard: its values on this process, with a gradient.
+        """
+        return None
+

@@ -1,0 +1,443 @@
+"""`ContinualLMM`: a large multimodal model that learns one task after the other under Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from typing_extensions import override
+
+from lmmcl import weights as tensors
+from lmmcl.anatomy import Anatomy
+from lmmcl.data.batch import Batch
+from lmmcl.data.datamodule import TaskSequenceDataModule
+from lmmcl.data.task import Task
+from lmmcl.errors import UserError
+from lmmcl.evaluation.generate import generate
+from lmmcl.loading import Checkpoint, hold_masters
+from lmmcl.logit_transform import logit_transform
+from lmmcl.losses import cross_entropy
+from lmmcl.mitigation import Mitigation, StageCallback
+from lmmcl.optimizer import SCHEDULES, adamw
+from lmmcl.recipe import Recipe
+from lmmcl.strategy import FSDP2Strategy, gathered, reshard, shard
+from lmmcl.token_outputs import AnswerHook, TokenOutputs, answer_tokens
+
+if TYPE_CHECKING:
+    from lmmcl.sequence import SequenceDriver
+
+
+class ContinualLMM(LightningModule):
+    """Wraps a Hugging Face image-text-to-text model for a sequence of tasks.
+
+    The loss is the mean negative log-likelihood over the answer tokens of the global batch, whatever the number of
+    processes and micro-batches. What trains is held in fp32 and computed in bf16 under ``precision: bf16-mixed``.
+
+    Args:
+        path: model and processor: a local folder, a hub id, or ``mini``, the small model that ships with lmmcl.
+        recipe: what trains: a name (``sa_proj``), a list of names, or a mapping with ``train``, ``layers`` and ``lr``.
+        lr: peak learning rate (default of the study, arXiv 2510.08564); the vision tower has its own group at 0.4 of
+            it (2e-6 to 5e-6 there).
+        weight_decay: AdamW's decoupled decay of matrices.
+        betas: AdamW's decay rates.
+        schedule: of the learning rate inside each task.
+        warmup_ratio: share of a task's steps with a rising rate, in [0, 1).
+        run: folder of the run.
+        resume: go on with the run in that folder instead of refusing to touch it.
+        checkpoint_every_n_steps: optimizer steps between two saves of ``last``.
+        from_scratch: keep the checkpoint's config and processor but make new weights from the seed.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: run Python code that a checkpoint brings.
+        attn_implementation: transformers' name of the attention kernel; None leaves the choice to transformers.
+        activation_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        compile: compile the model's forward with torch.compile.
+        max_length: longest sample in tokens; None takes the model's limit.
+        seed: of everything random.
+    """
+
+    model: nn.Module
+
+    def __init__(
+        self,
+        path: str,
+        recipe: str | list[str] | dict[str, Any] = "sa_proj",
+        lr: float = 5e-6,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        schedule: Literal["cosine", "constant"] = "cosine",
+        warmup_ratio: float = 0.03,
+        run: str | Path = "runs/lmmcl",
+        resume: bool = False,
+        checkpoint_every_n_steps: int = 100,
+        from_scratch: bool = False,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        attn_implementation: str | None = None,
+        activation_checkpointing: bool = False,
+        compile: bool = False,
+        max_length: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not lr > 0:
+            raise UserError(f"model.lr must be above 0, got {lr}.")
+        if not 0 <= warmup_ratio < 1:
+            raise UserError(f"model.warmup_ratio must lie in [0, 1), got {warmup_ratio}.")
+        if checkpoint_every_n_steps < 1:
+            raise UserError(f"model.checkpoint_every_n_steps must be at least 1, got {checkpoint_every_n_steps}.")
+        if schedule not in SCHEDULES:
+            raise UserError(f"model.schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
+        self.save_hyperparameters()
+        self.checkpoint = Checkpoint(path, revision, trust_remote_code, attn_implementation, from_scratch)
+        self.processor = self.checkpoint.processor()
+        self.task: Task | None = None
+        self.trained: dict[str, str] = {}
+        self.without_gradient: list[str] = []
+        self.steps_in_task = 0
+        self._anatomy: Anatomy | None = None
+        self._terms: dict[str, Tensor] = {}
+        self._window: Tensor | None = None
+        self._first_bad_step: Tensor | None = None
+        self._anchor: dict[str, Tensor] | None = None
+
+    # What it is made of
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Groups of parameters and paths of the layers."""
+        if self._anatomy is None:
+            raise RuntimeError("the model is built by configure_model, which Lightning calls")
+        return self._anatomy
+
+    @property
+    def run_path(self) -> Path:
+        """Folder of the run."""
+        return Path(self.hparams["run"])
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest sample in tokens."""
+        config = self.checkpoint.config()
+        text = config.get_text_config()
+        limit = self.hparams["max_length"]
+        return limit if limit is not None else getattr(text, "max_position_embeddings", None)
+
+    def decisive_config(self) -> dict[str, Any]:
+        """Everything that decides the result of a run; what may change on a resume is left out."""
+        free = {"run", "resume", "checkpoint_every_n_steps", "activation_checkpointing", "compile"}
+        settings = {
+            c.name: {k: v for k, v in vars(c).items() if isinstance(v, (int, float, str, bool, list)) and k[0] != "_"}
+            for c in self.stage_callbacks
+        }
+        return {
+            "model": {k: v for k, v in self.hparams.items() if k not in free},
+            "data": self.data.fingerprint(),
+            "callbacks": settings,
+            "precision": str(self.trainer.precision),
+            "gradient_clip_val": self.trainer.gradient_clip_val,
+        }
+
+    @property
+    def data(self) -> TaskSequenceDataModule:
+        """The datamodule of the running trainer."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, TaskSequenceDataModule):
+            raise UserError("Trainer.fit needs a TaskSequenceDataModule: Trainer(...).fit(module, data).")
+        return data
+
+    @property
+    def mitigations(self) -> list[Mitigation]:
+        """The mitigations of the running trainer, in the order listed."""
+        return [c for c in self.stage_callbacks if isinstance(c, Mitigation)]
+
+    @property
+    def stage_callbacks(self) -> list[StageCallback]:
+        """All callbacks that hear about stages, in the order listed."""
+        return [c for c in self.trainer.callbacks if isinstance(c, StageCallback)]  # type: ignore[attr-defined]  # untyped in Lightning
+
+    @property
+    def sequence(self) -> SequenceDriver:
+        """The driver of the running sequence."""
+        from lmmcl.sequence import SequenceDriver
+
+        return next(c for c in self.trainer.callbacks if isinstance(c, SequenceDriver))  # type: ignore[attr-defined]  # untyped in Lightning
+
+    @property
+    def bf16(self) -> bool:
+        """Whether forwards compute in bf16."""
+        return self.trainer.precision == "bf16-mixed"
+
+    def recipe_of(self, task: Task) -> Recipe:
+        """The recipe a task trains with: its own or the module's."""
+        return Recipe.parse(task.recipe if task.recipe is not None else self.hparams["recipe"])
+
+    def parameters_by_name(self, names: Sequence[str] | None = None) -> dict[str, Parameter]:
+        """Parameters of the wrapped model, all or the named ones, in model order."""
+        wanted = None if names is None else set(names)
+        return {n: p for n, p in self.model.named_parameters() if wanted is None or n in wanted}
+
+    def trained_parameters(self) -> dict[str, Parameter]:
+        """What the present task trains."""
+        return self.parameters_by_name(list(self.trained))
+
+    def ever_trained(self) -> list[str]:
+        """Names of what any task of the sequence trains, in model order."""
+        names = {name for task in self.data.tasks for name in self.recipe_of(task).resolve(self.anatomy)}
+        return [name for name, _ in self.model.named_parameters() if name in names]
+
+    @override
+    def configure_callbacks(self) -> Sequence[Callback]:
+        from lmmcl.sequence import SequenceDriver
+
+        return [SequenceDriver()]
+
+    @override
+    def configure_model(self) -> None:
+        if self._anatomy is not None:
+            return
+        full_precision = not self.bf16
+        model = self.checkpoint.model(full_precision, self.hparams["seed"])
+        self._anatomy = Anatomy.of(model)
+        self.model = model
+        trained = self.ever_trained()
+        hold_masters(model, trained, full_precision)
+        self._head = model.get_output_embeddings()  # type: ignore[operator]  # transformers' models are untyped
+        self._transform = logit_transform(model.config)
+        self._hook = AnswerHook(self._head)
+        if self.hparams["activation_checkpointing"]:
+            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FSDP2Strategy):
+            units = [*self.anatomy.decoder_layers, *self.anatomy.vision_blocks]
+            shard(model, units, strategy, self.bf16, self.parameters_by_name(trained).values())
+        if self.hparams["compile"]:
+            model.compile(dynamic=True)
+
+    def begin_task(self, task: Task) -> None:
+        """Sets what trains; the driver calls it before it makes the task's optimizer."""
+        self.task = task
+        self._anchor = None
+        self.trained = self.recipe_of(task).resolve(self.anatomy)
+        self.without_gradient = []
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in self.trained)
+            parameter.grad = None
+        # from_pretrained returns eval mode, in which activation checkpointing does nothing.
+        self.model.train()
+
+    def anchor(self) -> Mapping[str, Tensor]:
+        """Copies of the trained tensors as they were when the task began; one copy for all who ask in ``on_task_start``."""
+        if self._anchor is None:
+            self._anchor = tensors.snapshot(self.trained_parameters())
+        return self._anchor
+
+    def freeze_what_gets_no_gradient(self, batch: Batch) -> None:
+        """Runs one backward, freezes and lists trained parameters it does not reach (DDP would raise on them)."""
+        self.token_outputs(batch).map(cross_entropy).sum().backward()
+        parameters = self.trained_parameters()
+        reached = torch.tensor([p.grad is not None for p in parameters.values()], device=self.device)
+        if dist.is_initialized():
+            reached = reached.int()
+            dist.all_reduce(reached)
+        for (name, parameter), touched in zip(parameters.items(), reached.tolist(), strict=True):
+            parameter.grad = None
+            if not touched:
+                parameter.requires_grad_(False)
+                self.without_gradient.append(name)
+                del self.trained[name]
+
+    # Optimization
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        if self.task is None:  # Lightning asks once before the driver knows; the driver makes each task's own.
+            return torch.optim.SGD([torch.zeros((), requires_grad=True)], lr=0.0)
+        recipe, base = self.recipe_of(self.task), self.task.lr or self.hparams["lr"]
+        rates = {name: recipe.lr_for(group, base) for name, group in self.trained.items()}
+        optimizer = adamw(
+            self.trained_parameters(), rates, self.hparams["weight_decay"], tuple(self.hparams["betas"])
+        )
+        total = self.steps_in_task
+        warmup = round(self.hparams["warmup_ratio"] * total)
+        factor = SCHEDULES[self.hparams["schedule"]](warmup, total)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"},
+        }
+
+    @override
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        accumulate = self.trainer.accumulate_grad_batches
+        if batch_idx % accumulate == 0:
+            self._window = torch.tensor(float(batch.window_tokens), device=self.device)
+            self._terms = {}
+            if dist.is_initialized():
+                dist.all_reduce(self._window)
+
+    @override
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        for mitigation in self.mitigations:
+            mitigation.before_forward(self, batch)
+        outputs = self.token_outputs(batch)
+        terms = {"loss": outputs.map(cross_entropy).sum()}
+        for mitigation in self.mitigations:
+            extra = mitigation.token_loss(self, batch, outputs)
+            if extra is not None:
+                terms[mitigation.name] = extra.sum()
+        assert self._window is not None
+        for name, value in terms.items():
+            self._terms[name] = self._terms.get(name, 0.0) + value.detach()
+        # Lightning divides by the accumulated batches, DDP and FSDP2 by the processes: what is left is 1 / N.
+        scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / self._window
+        return torch.stack(list(terms.values())).sum() * scale
+
+    @override
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        assert self._window is not None
+        terms = {name: value / self._window for name, value in self._terms.items()}
+        penalties = self._apply_weight_penalties()
+        if dist.is_initialized():
+            sharded = isinstance(self.trainer.strategy, FSDP2Strategy)
+            summed = {**terms, **(penalties if sharded else {})}
+            total = torch.stack(list(summed.values()))
+            dist.all_reduce(total)
+            reduced = dict(zip(summed, total, strict=True))
+            terms = {name: reduced[name] for name in terms}
+            penalties = {name: reduced.get(name, value) for name, value in penalties.items()}
+        for name, value in penalties.items():
+            terms[name] = terms.get(name, 0.0) + value
+        self._watch(terms["loss"])
+        self.log("loss", terms.pop("loss"), prog_bar=True, rank_zero_only=True)
+        if terms:
+            self.log_dict(terms, rank_zero_only=True)
+
+    def _watch(self, loss: Tensor) -> None:
+        """Notes on the device at which step the loss was first not finite; read only when something is saved."""
+        step = torch.tensor(self.trainer.global_step, device=self.device)
+        none = torch.tensor(-1, device=self.device)
+        first = none if self._first_bad_step is None else self._first_bad_step
+        self._first_bad_step = torch.where((first < 0) & ~torch.isfinite(loss), step, first)
+
+    def check_finite(self) -> None:
+        """Ends the run if a loss was not finite, before anything of it is saved.
+
+        Raises:
+            UserError: names task and step.
+        """
+        if self._first_bad_step is not None and int(self._first_bad_step) >= 0:
+            raise UserError(
+                f"the loss of task {self.task.name if self.task else '?'} is not finite at optimizer step "
+                f"{int(self._first_bad_step)}. Lower model.lr (or the strength of a mitigation) and go on from the last "
+                "checkpoint with --ckpt_path last, or look for a broken answer in the data."
+            )
+
+    def _apply_weight_penalties(self) -> dict[str, Tensor]:
+        """Adds the gradient of every weight penalty to the shards; returns each penalty's value on this process."""
+        owners = [m for m in self.mitigations if type(m).weight_penalty is not Mitigation.weight_penalty]
+        values: dict[str, Tensor] = {}
+        for mitigation in owners:
+            for name, parameter in self.trained_parameters().items():
+                shard = tensors.local(parameter).detach().requires_grad_()
+                with torch.enable_grad():
+                    penalty = mitigation.weight_penalty(name, shard)
+                if penalty is None or not penalty.requires_grad:
+                    continue
+                (gradient,) = torch.autograd.grad(penalty, shard)
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                tensors.local(parameter.grad).add_(gradient)
+                values[mitigation.name] = values.get(mitigation.name, 0.0) + penalty.detach()
+        return values
+
+    @override
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        gradients = [p.grad for p in self.trained_parameters().values() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if gradient_clip_val:
+            torch.nn.utils.clip_grads_with_norm_(self.trained_parameters().values(), gradient_clip_val, norm)
+        self.log("grad_norm", norm, rank_zero_only=True)
+
+    # Forward
+
+    def token_outputs(self, batch: Batch, weights: Mapping[str, Tensor] | None = None) -> TokenOutputs:
+        """What the model predicts at the answer tokens of a batch.
+
+        Args:
+            batch: with labels.
+            weights: run these values of some parameters instead of the present ones: in eval mode, without a
+                gradient, under the student's autocast. Call it before the student's forward.
+        """
+        if batch.labels is None:
+            raise ValueError("token_outputs needs a batch with labels")
+        labels, samples = answer_tokens(batch.labels)
+        if weights is None:
+            return TokenOutputs(self._hidden(batch), labels, samples, self.logits, self._vocabulary)
+        present = self.parameters_by_name(list(weights))
+        with tensors.swapped(present, weights), self.inference(gather=False):
+            hidden = self._hidden(batch)
+            self.free_gathered()
+        return TokenOutputs(hidden, labels, samples, self._head_with(weights), self._vocabulary)
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        return self._hook.collect(lambda: self.model(**batch.inputs, use_cache=False), batch.labels)
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self._head.weight.shape[0])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits (tokens, vocabulary) of hidden states (tokens, width)."""
+        return self._transform(self._head(hidden))
+
+    def _head_with(self, weights: Mapping[str, Tensor]) -> Any:
+        """The head under other weights; whole tensors, since it runs outside of FSDP2's hooks."""
+        mine = {id(p): n for n, p in self._head.named_parameters()}
+        own = {mine[id(p)]: weights[n] for n, p in self.parameters_by_name(list(weights)).items() if id(p) in mine}
+        if not own:
+            return self.logits
+        whole = {n: t.full_tensor() if hasattr(t, "full_tensor") else t for n, t in own.items()}
+        return lambda hidden: self._transform(functional_call(self._head, whole, (hidden,)))
+
+    @contextmanager
+    def inference(self, gather: bool = True) -> Iterator[None]:
+        """Eval mode, no gradient, the training's autocast; sharded parameters stay gathered if asked."""
+        training = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        # A cast made here and kept by an autocast around us would cut the student's gradient.
+        cast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=gather)
+        try:
+            with torch.no_grad(), cast, gathered(self.model) if gather else nullcontext():
+                yield
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+
+    def free_gathered(self) -> None:
+        """After forwards without a gradient: lets go of gathered parameters, so that none outlives an update."""
+        reshard(self.model)
+
+    def generate(self, batch: Batch, max_new_tokens: int) -> list[str]:
+        """Greedy answers to a batch of prompts."""
+        return generate(self.model, self.processor, batch.to(self.device), max_new_tokens)

@@ -1,0 +1,122 @@
+"""Several runs in one picture: how much each learned against what it cost."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lmmcl.errors import UserError
+from lmmcl.evaluation.summary import Summary
+from lmmcl.report.style import (
+    CATEGORIES,
+    FAINT,
+    INK,
+    MUTED,
+    halo,
+    headline,
+    new_figure,
+    place,
+    signed,
+    styled,
+)
+
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "h", "*")
+
+
+def _run(axes: Axes, seeds: Sequence[Summary], colour: str, marker: str) -> tuple[float, float]:
+    """One way to train: its seeds with their intervals, small, on their mean, large; returns the mean."""
+    points = np.array([[seed["held_out_change"].value, seed["target_learning"].value] for seed in seeds])
+    x, y = points.mean(axis=0)
+    axes.plot(x, y, marker, color=colour, markersize=20, alpha=0.22, markeredgewidth=0, zorder=2)
+    for seed, (across, up) in zip(seeds, points, strict=True):
+        change, learning = seed["held_out_change"], seed["target_learning"]
+        axes.plot([change.low, change.high], [up, up], color=colour, linewidth=1.2, alpha=0.65)
+        axes.plot([across, across], [learning.low, learning.high], color=colour, linewidth=1.2, alpha=0.65)
+        axes.plot(across, up, marker, color=colour, markersize=5.5, markeredgecolor="white", zorder=5)
+    return float(x), float(y)
+
+
+def _name(axes: Axes, name: str, x: float, y: float, colour: str) -> None:
+    """The run's name and numbers beside its mark, on the side where there is room."""
+    low, high = axes.get_xlim()
+    right = x > (low + high) / 2
+    side: dict[str, Any] = {
+        "textcoords": "offset points",
+        "ha": "right" if right else "left",
+        "color": colour,
+        "zorder": 6,
+    }
+    shift = -16 if right else 16
+    axes.annotate(name, (x, y), (shift, 26), fontsize=10, fontweight="bold", path_effects=halo(), **side)
+    numbers = f"learned {signed(y, 1)}, held-out {signed(x, 1)}"
+    axes.annotate(numbers, (x, y), (shift, 15), fontsize=8, path_effects=halo(), **side)
+
+
+def comparison(runs: Mapping[str, Sequence[Summary]]) -> Figure:
+    """Target learning against held-out change, both in points from the base model; up and to the right is better.
+
+    Args:
+        runs: name of a way to train (``sa_proj``, ``full``) -> the summaries of its seeds. A small mark is a seed, the
+            lines through it its 95 % intervals over examples; a large mark is the mean of the seeds.
+
+    Raises:
+        UserError: there is no run, or one measured no held-out task.
+    """
+    if not runs or not all(runs.values()):
+        raise UserError(
+            "report: a comparison needs at least one finished run by name, got none; give their folders."
+        )
+    for name, seeds in runs.items():
+        if any("held_out_change" not in seed.estimates for seed in seeds):
+            raise UserError(
+                f"report: run {name} measured no held-out task and cannot be compared; add data.held_out."
+            )
+    with styled():
+        figure = new_figure(7.0, 4.9)
+        headline(figure, "What is learned, and what it costs", _subtitle(runs), 0.25)
+        axes = place(figure, 0.80, 0.72, 5.95, 3.25)
+        _frame(axes, runs)
+        for i, (name, seeds) in enumerate(runs.items()):
+            colour = CATEGORIES[i % len(CATEGORIES)]
+            _name(axes, name, *_run(axes, seeds, colour, _MARKERS[i % len(_MARKERS)]), colour)
+    return figure
+
+
+def _subtitle(runs: Mapping[str, Sequence[Summary]]) -> str:
+    counts = sorted({len(seeds) for seeds in runs.values()})
+    several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    seeds = "1 seed" if counts == [1] else f"{several} seeds"
+    return f"{seeds} each, with 95 % intervals over examples; pale: their mean; up and to the right is better"
+
+
+def _frame(axes: Axes, runs: Mapping[str, Sequence[Summary]]) -> None:
+    """Axes from zero, with room for the labels."""
+    estimates = [seed for seeds in runs.values() for seed in seeds]
+    left = min(0.0, *(seed["held_out_change"].low for seed in estimates))
+    right = max(0.0, *(seed["held_out_change"].high for seed in estimates))
+    low = min(0.0, *(seed["target_learning"].low for seed in estimates))
+    high = max(0.0, *(seed["target_learning"].high for seed in estimates))
+    wide, tall = max(right - left, 1.0), max(high - low, 1.0)
+    axes.set(xlim=(left - 0.06 * wide, right + 0.12 * wide), ylim=(low - 0.03 * tall, high + 0.22 * tall))
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.axvline(0.0, color=MUTED, linewidth=0.9, zorder=1)
+    axes.axhline(0.0, color=MUTED, linewidth=0.9, zorder=1)
+    corner: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "textcoords": "offset points",
+        "color": MUTED,
+        "fontsize": 8,
+    }
+    axes.annotate("nothing lost", (0.0, 1.0), (-4, 4), ha="right", **corner)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _: signed(value))
+    axes.yaxis.set_major_formatter(lambda value, _: signed(value))
+    axes.set_xlabel("held-out change, points", fontsize=9, color=INK)
+    axes.set_ylabel("target learning, points", fontsize=9, color=INK)

@@ -1,0 +1,39 @@
+"""All pictures of a run, as PNG and SVG."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lmmcl.evaluation.matrix import Matrix
+from lmmcl.evaluation.summary import Summary
+from lmmcl.report.comparison import comparison
+from lmmcl.report.curves import curves
+from lmmcl.report.heat_map import heat_map
+from lmmcl.report.style import save
+
+
+def draw_run(matrix: Matrix, summary: Summary | None, folder: Path) -> list[Path]:
+    """Writes ``matrix.png``, ``matrix.svg``, ``curves.png`` and ``curves.svg`` of a run into a folder.
+
+    Args:
+        matrix: at least the base model; the curves need a stage, too, and are left out before.
+        summary: adds intervals.
+        folder: made if need be.
+
+    Returns:
+        The written paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = save(heat_map(matrix), folder / "matrix", "Scores by stage and task")
+    if len(matrix.finals) > 1:
+        written += save(curves(matrix, summary), folder / "curves", "Scores over stages")
+    return written
+
+
+def draw_comparison(runs: Mapping[str, Sequence[Summary]], folder: Path) -> list[Path]:
+    """Writes ``comparison.png`` and ``comparison.svg`` of several runs, each given by the summaries of its seeds.
+
+    Returns:
+        The written paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return save(comparison(runs), folder / "comparison", "Learning against held-out change")

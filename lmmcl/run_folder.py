@@ -1,0 +1,149 @@
+"""The folder of one run: what lies where, when it may be resumed, and what its stages hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lmmcl.checkpoint import (
+    BrokenFileError,
+    PieceReader,
+    as_json,
+    naming_disk_errors,
+    verify_file,
+    write_atomically,
+    write_tensors,
+)
+from lmmcl.errors import UserError
+
+WEIGHTS = "weights.safetensors"
+LINEAGE = "lineage.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and stage files of a run.
+
+    ``config.json`` holds what decides the result, ``last/`` the newest checkpoints, ``stages/NN-task/`` the trained
+    tensors after each task with their lineage, ``predictions/`` every answer, ``matrix.json`` and ``.csv`` the scores,
+    ``logs/`` losses by step.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """What decides the result of the run."""
+        return self.path / "config.json"
+
+    @property
+    def last(self) -> Path:
+        """Folder of the newest checkpoints."""
+        return self.path / "last"
+
+    @property
+    def matrix(self) -> Path:
+        """The matrix of scores."""
+        return self.path / "matrix.json"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs."""
+        return self.path / "logs"
+
+    def stage(self, name: str) -> Path:
+        """Folder of a stage."""
+        return self.path / "stages" / name
+
+    def check(self, config: Mapping[str, Any], resume: bool) -> None:
+        """Refuses to mix two runs in one folder.
+
+        Raises:
+            UserError: the folder holds a run and ``resume`` is False; or it is to be resumed and holds none, or one
+                with another config.
+        """
+        if not self.config.exists():
+            if resume:
+                raise UserError(
+                    f"--ckpt_path last: {self.path} holds no run to go on with. Leave the flag out to start one."
+                )
+            return
+        if not resume:
+            raise UserError(
+                f"run: {self.path} already holds a run. Go on with it by --ckpt_path last, or choose another folder "
+                "with --run."
+            )
+        before = json.loads(self.config.read_text())
+        changed = [f"{key} was {old!r}, is {new!r}" for key, old, new in _differences(before, json.loads(as_json(config)))]
+        if changed:
+            raise UserError(
+                f"--ckpt_path last: {self.path} was begun with another config: {'; '.join(changed)}. "
+                "Restore these keys, or choose another folder with --run to start afresh."
+            )
+
+    def begin(self, config: Mapping[str, Any], write: bool) -> None:
+        """Makes the folder of a new run; ``write`` is False on all processes but the first."""
+        if write:
+            with naming_disk_errors(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.config, as_json(config))
+
+    def write_stage(self, name: str, tensors: Mapping[str, Tensor], lineage: Mapping[str, Any]) -> None:
+        """Writes a stage in one atomic step; call it on one process with whole tensors."""
+        final = self.stage(name)
+        partial = final.with_name(final.name + ".part")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        files = {WEIGHTS: write_tensors(partial / WEIGHTS, tensors)}
+        write_atomically(partial / LINEAGE, as_json({**lineage, "files": files}))
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(partial, final)
+
+    def lineage(self, name: str) -> dict[str, Any]:
+        """A stage's lineage, its files verified.
+
+        Raises:
+            BrokenFileError: a file of the stage is missing or damaged.
+        """
+        path = self.stage(name) / LINEAGE
+        try:
+            lineage = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise BrokenFileError(f"{path} is missing") from error
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise BrokenFileError(f"{path} is damaged ({error})") from error
+        for file, entry in lineage["files"].items():
+            verify_file(self.stage(name) / file, entry)
+        assert isinstance(lineage, dict)
+        return lineage
+
+    def stage_reader(self, name: str) -> PieceReader:
+        """Access to a stage's tensors."""
+        return PieceReader(self.stage(name), self.lineage(name)["files"])
+
+    def checksums(self, name: str) -> dict[str, str]:
+        """Checksums of all tensors of the model at a stage."""
+        sums = json.loads((self.stage(name) / LINEAGE).read_text())["checksums"]
+        assert isinstance(sums, dict)
+        return sums
+
+    def stages(self) -> list[str]:
+        """Names of the written stages, in order."""
+        folder = self.path / "stages"
+        return sorted(p.name for p in folder.iterdir() if (p / LINEAGE).exists()) if folder.exists() else []
+
+
+def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{key}.{k}".lstrip("."))]
+    if before != now:
+        return [(key, before, now)]
+    return []

@@ -1,0 +1,63 @@
+"""Counting: the prediction states the gold integer, in digits or in words."""
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from lmmcl.errors import UserError
+from lmmcl.scorers.normalise import without_lead_in
+from lmmcl.scorers.numbers import mentions
+from lmmcl.scorers.score import Score
+
+_EXPLICIT = re.compile(r"(?:=|\btotal(?:\s+of|\s+is)?\s*:?|\banswer\s*(?:is|:|=))\s*", re.IGNORECASE)
+# "No, I see" refuses or denies; "no phones" and "there are none" count.
+_NOTHING = re.compile(
+    r"\b(?:none|nothing|nobody|nil)\b|\bno\s+[a-z]+|(?:n't|\bnot)\s+(?:any|a\s+single)\b", re.IGNORECASE
+)
+
+
+def read_integer(text: str) -> Fraction | None:
+    """The one number a text states, or None when it states none or several different ones.
+
+    "One" beside another number is a pronoun ("5, the one on the left is small"); "no phones" and "none" are 0; a total
+    or an answer named as such wins over its summands.
+    """
+    answer = without_lead_in(text)
+    without_no_one = re.sub(r"\b(?:no|not)\s+one\b", "none", answer, flags=re.IGNORECASE)
+    explicit = _EXPLICIT.split(without_no_one)
+    if len(explicit) > 1 and (stated := mentions(explicit[-1])):
+        return stated[0]
+    found = mentions(without_no_one)
+    if len(set(found)) > 1:
+        without_pronoun = re.sub(r"\bone\b(?!-)", " , ", without_no_one, flags=re.IGNORECASE)
+        found = mentions(without_pronoun)
+    if not found and _NOTHING.search(without_no_one):
+        return Fraction(0)
+    return found[0] if len(set(found)) == 1 else None
+
+
+def integer(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
+    """1 when the prediction states the gold integer.
+
+    A fraction ("3.5") is read as itself and is therefore wrong, never as its digits; several different numbers, or
+    none, count as unreadable.
+
+    Args:
+        prediction: the model's answer.
+        gold: an int, or a text that states one.
+        meta: not used.
+
+    Returns:
+        A score of 0 or 1.
+
+    Raises:
+        UserError: the gold answer is not an integer.
+    """
+    wanted = None if gold is None or isinstance(gold, bool) else read_integer(str(gold))
+    if wanted is None or wanted.denominator != 1:
+        raise UserError(
+            f"scorer integer: the gold answer must state one integer, got {gold!r}; correct the row or its scorer."
+        )
+    stated = read_integer(prediction)
+    return Score(float(stated == wanted), parsed=stated is not None)

@@ -1,0 +1,35 @@
+"""The normal form in which free answers are compared: case, punctuation, articles and lead-ins do not matter."""
+
+import re
+import unicodedata
+
+from lmmcl.scorers.numbers import SMALL_NUMBERS
+
+ARTICLES = frozenset({"a", "an", "the"})
+_LEAD_IN = re.compile(
+    r"^\W*(?:the\s+)?(?:(?:correct|final|right|best)\s+)?answer\s*(?:is\b|:|=)\s*:?\s*(?=\S)", re.IGNORECASE
+)
+_APOSTROPHES = str.maketrans("", "", "'’`")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_KEPT = re.compile(r"[^\W_]+(?:\.\d+)?|%", re.UNICODE)
+
+
+def without_lead_in(text: str) -> str:
+    """The answer itself: Unicode-normalised (NFKC), stripped, and without an opening such as "The answer is"."""
+    return _LEAD_IN.sub("", unicodedata.normalize("NFKC", text).replace("’", "'")).strip()
+
+
+def tokens(text: str) -> list[str]:
+    """The words of an answer in normal form.
+
+    Lower case, no punctuation but a decimal point, no thousands separator, number words up to twelve as digits, and no
+    articles (unless articles are all there is: "A" is an answer).
+    """
+    plain = _THOUSANDS.sub("", without_lead_in(text).casefold().translate(_APOSTROPHES))
+    words = [str(SMALL_NUMBERS.get(word, word)) for word in _KEPT.findall(plain)]
+    return [word for word in words if word not in ARTICLES] or words
+
+
+def normalise(text: str) -> str:
+    """The normal form of an answer as one string; empty when nothing readable is left."""
+    return " ".join(tokens(text))

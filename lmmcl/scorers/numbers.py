@@ -1,0 +1,59 @@
+"""Reads the numbers that a text mentions, in digits and in words."""
+
+import re
+import unicodedata
+from fractions import Fraction
+
+_ONES = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
+
+UNITS: dict[str, int] = {word: value for value, word in enumerate(_ONES)}
+UNITS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
+SMALL_NUMBERS: dict[str, int] = {word: value for word, value in UNITS.items() if value <= 12}
+
+# A digit run glued to letters is a name or an ordinal ("3D", "2nd", "B12"), not a count.
+_DIGITS = r"(?<![\w.,/])[-−+]?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?![\w/])"
+_WORD = "|".join(sorted([*UNITS, *_SCALES, "dozen"], key=len, reverse=True))
+_WORDS = rf"\b(?:(?:half\s+)?an?\s+(?=dozen|hundred|thousand|million))?(?:{_WORD})(?:(?:\s*-\s*|\s+|\s+and\s+)(?:{_WORD}))*\b"
+_MENTION = re.compile(rf"(?P<digits>{_DIGITS})|(?P<words>{_WORDS})", re.IGNORECASE)
+
+
+def _of_words(phrase: str) -> list[Fraction]:
+    """The values of a run of number words; "twenty one" is one number, "two three" are two."""
+    total, current, last = 0, 0, None
+    values: list[Fraction] = []
+    words = re.findall(r"[a-z]+", phrase.lower())
+    half = words[:1] == ["half"]
+    for word in words:
+        if word in UNITS:
+            value = UNITS[word]
+            continues = last is None or last in _SCALES or (last in _TENS and 0 < value < 10)
+            if not continues:
+                values.append(Fraction(total + current))
+                total, current = 0, 0
+            current += value
+            last = word
+        elif word in _SCALES or word == "dozen":
+            scale = 12 if word == "dozen" else _SCALES[word]
+            current = max(current, 1) * scale
+            if scale >= 1000:
+                total, current = total + current, 0
+            last = word
+    values.append(Fraction(total + current))
+    return [value / 2 for value in values] if half else values
+
+
+def mentions(text: str) -> list[Fraction]:
+    """All numbers a text mentions, in order, exactly: "3.5" is seven halves, "twenty-one" is 21, "1,200" is 1200."""
+    found: list[Fraction] = []
+    for match in _MENTION.finditer(unicodedata.normalize("NFKC", text)):
+        digits = match["digits"]
+        if digits is None:
+            found += _of_words(match["words"])
+        elif not re.search(r"/0+$", digits):
+            found.append(Fraction(digits.replace(",", "").replace("−", "-")))
+    return found

@@ -1,0 +1,238 @@
+"""The world's tasks: five targets, eight held-out abilities, captioning, and the mixture that teaches them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import overload
+
+from lmmcl.data.row import Row
+from lmmcl.data.task import Task
+from lmmcl.errors import UserError
+from lmmcl.scorers import Scorer, clock, exact_match, integer, letter
+from lmmcl.world import (
+    attributes,
+    chart,
+    count,
+    diagram,
+    document,
+    infographic,
+    mixed,
+    scene,
+    science,
+    species,
+    tissue,
+)
+from lmmcl.world import clock as clocks
+from lmmcl.world import word as words
+from lmmcl.world.picture import Picture
+from lmmcl.world.stream import Stream
+from lmmcl.world.turns import Turn, caption_turn, lettered_turn, open_turn
+
+Draw = Callable[[Stream], Picture]
+Ask = Callable[[Stream, Picture], Turn]
+SPLITS = ("train", "dev", "test")
+SHARES: dict[str, int] = {
+    "attributes": 25,
+    "scene": 12,
+    "chart": 12,
+    "diagram": 13,
+    "document": 13,
+    "infographic": 15,
+    "science": 10,
+}
+"""Parts in a hundred of the families of pictures in the general mixture."""
+
+
+def _open(stream: Stream, picture: Picture) -> Turn:
+    return open_turn(stream, stream.pick(picture.questions))
+
+
+def _lettered(stream: Stream, picture: Picture) -> Turn:
+    return lettered_turn(
+        stream, stream.pick([question for question in picture.questions if question.options])
+    )
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One task of the world: how its pictures are drawn, asked about and scored."""
+
+    draw: Draw
+    ask: Ask
+    scorer: Scorer
+    max_new_tokens: int = 8
+
+
+TARGETS = ("species", "count", "tissue", "word", "clock")
+HELD_OUT = ("diagram", "chart", "document", "infographic", "scene", "science", "mixed", "attributes")
+ABILITIES: dict[str, Ability] = {
+    "species": Ability(species.draw, _open, letter),
+    "count": Ability(count.draw, _open, integer),
+    "tissue": Ability(tissue.draw, _open, exact_match),
+    "word": Ability(words.draw, _open, exact_match),
+    "clock": Ability(clocks.draw, _open, clock),
+    "diagram": Ability(diagram.draw, _lettered, letter),
+    "chart": Ability(chart.draw, _open, exact_match),
+    "document": Ability(document.draw, _open, exact_match),
+    "infographic": Ability(infographic.draw, _open, exact_match),
+    "scene": Ability(scene.draw, _open, exact_match),
+    "science": Ability(science.draw, _lettered, letter),
+    "mixed": Ability(mixed.draw, _lettered, letter),
+    "attributes": Ability(attributes.draw, _open, exact_match),
+    "caption": Ability(mixed.draw, caption_turn, exact_match, 24),
+}
+
+
+class WorldRows(Sequence[Row]):
+    """The rows of one split, drawn when they are asked for.
+
+    Row i depends on (seed, task, split, i) alone. Its picture is drawn again until one falls into the split, which
+    is a function of the picture itself, so that no two splits of any two seeds share a picture.
+
+    Args:
+        name: the task, part of the rows' ids and of their randomness.
+        draw: draws a picture.
+        turns: draws the questions about a picture.
+        split: ``train``, ``dev`` or ``test``.
+        size: number of rows.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        draw: Draw,
+        turns: Callable[[Stream, Picture], list[Turn]],
+        split: str,
+        size: int,
+        seed: int,
+    ) -> None:
+        self._name, self._draw, self._turns = name, draw, turns
+        self._split, self._size, self._seed = split, size, seed
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self._size))]
+        place = index + self._size if index < 0 else index
+        if not 0 <= place < self._size:
+            raise IndexError(f"row {index} of {self._size}")
+        stream = Stream(self._seed, self._name, self._split, place)
+        picture = self._draw(stream)
+        while picture.split != self._split:
+            picture = self._draw(stream)
+        return _row(f"{self._name}-{self._split}-{place}", picture, self._turns(stream, picture))
+
+
+def _row(name: str, picture: Picture, turns: Sequence[Turn]) -> Row:
+    messages: list[dict[str, object]] = []
+    for place, turn in enumerate(turns):
+        text = {"type": "text", "text": turn.question}
+        messages.append({"role": "user", "content": [text] if place else [{"type": "image"}, text]})
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
+    return Row(name, messages, (picture.image,), turns[-1].gold, turns[-1].meta)
+
+
+@dataclass(frozen=True)
+class WorldSource:
+    """Where the rows of a task of the world come from.
+
+    Args:
+        name: the task.
+        seed: of all its draws.
+        train: rows of the training split.
+        dev: rows of the split that choices may look at.
+        test: rows of the split that is reported.
+        shares: for ``general`` only: parts of each family of pictures.
+        turns: for ``general`` only: most questions about one picture.
+    """
+
+    name: str
+    seed: int = 0
+    train: int = 3840
+    dev: int = 400
+    test: int = 400
+    shares: Mapping[str, int] | None = None
+    turns: int = 5
+
+    def __post_init__(self) -> None:
+        if self.name not in (*ABILITIES, "general"):
+            known = ", ".join((*ABILITIES, "general"))
+            raise UserError(f"data.tasks: the picture world has no task {self.name!r}; it has {known}.")
+        unknown = set(self.shares or ()) - set(SHARES)
+        if unknown:
+            raise UserError(
+                f"data.tasks: shares names {sorted(unknown)}, families that the picture world does not draw; "
+                f"it draws {', '.join(SHARES)}."
+            )
+
+    def split(self, name: str) -> Sequence[Row]:
+        """The rows of ``train``, ``dev`` or ``test``."""
+        if name not in SPLITS:
+            raise UserError(f"data.tasks: {self.name} has the splits train, dev and test, not {name!r}.")
+        size: int = getattr(self, name)
+        if size < 1:
+            raise UserError(
+                f"data.tasks: {self.name}: the split {name} is empty; give {name} at least 1 row."
+            )
+        if self.name == "general":
+            shares = dict(SHARES if self.shares is None else self.shares)
+            return WorldRows(self.name, _mixture(shares), _conversation(self.turns), name, size, self.seed)
+        ability = ABILITIES[self.name]
+        return WorldRows(
+            self.name,
+            ability.draw,
+            lambda stream, picture: [ability.ask(stream, picture)],
+            name,
+            size,
+            self.seed,
+        )
+
+    def fingerprint(self) -> str:
+        """A hash of all that determines the rows, and of the first pictures and questions themselves."""
+        mark = sha256(repr(self).encode())
+        for name in SPLITS:
+            if getattr(self, name):
+                row = self.split(name)[0]
+                mark.update(repr(row.messages).encode())
+        return mark.hexdigest()
+
+
+def _mixture(shares: Mapping[str, int]) -> Draw:
+    names, weights = list(shares), list(shares.values())
+    return lambda stream: mixed.FAMILIES[names[stream.weighted(weights)]](stream)
+
+
+def _conversation(most: int) -> Callable[[Stream, Picture], list[Turn]]:
+    """Several questions about one picture, in random order, some as a choice, sometimes with a caption among them."""
+
+    def turns(stream: Stream, picture: Picture) -> list[Turn]:
+        number = min(stream.between(1, most), len(picture.questions))
+        asked: list[Turn] = []
+        for question in stream.sample(picture.questions, number):
+            by_letter = bool(question.options) and stream.chance(35)
+            asked.append(lettered_turn(stream, question) if by_letter else open_turn(stream, question))
+        if stream.chance(15):
+            asked.insert(stream.below(len(asked) + 1), caption_turn(stream, picture))
+        return asked
+
+    return turns
+
+
+def world_task(name: str, **options: object) -> Task:
+    """Makes a task of the world; the options are those of `WorldSource`."""
+    source = WorldSource(name, **options)  # type: ignore[arg-type]  # checked by the dataclass's own signature
+    if name == "general":
+        return Task(name=name, source=source, scorer=exact_match, max_new_tokens=24)
+    ability = ABILITIES[name]
+    return Task(name=name, source=source, scorer=ability.scorer, max_new_tokens=ability.max_new_tokens)
+
+
+TASKS: dict[str, Task] = {name: world_task(name) for name in (*TARGETS, *HELD_OUT, "caption", "general")}
+"""Every task of the world with its default sizes and seed 0."""

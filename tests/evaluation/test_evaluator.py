@@ -1,0 +1,211 @@
+"""Every row is answered and scored exactly once, on any number of processes."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from lmmcl.data.batch import Batch
+from lmmcl.data.row import Row
+from lmmcl.errors import UserError
+from lmmcl.evaluation.evaluator import EvaluationStopped, Kept, batches, evaluate, evaluate_task
+from lmmcl.evaluation.predictions import PredictionStore
+from lmmcl.evaluation.result import TaskResult
+from lmmcl.scorers import Scorer, integer
+
+SIZES = (1, 2, 3, 7, 8, 9, 40)
+
+
+@dataclass
+class Task:
+    name: str
+    scorer: Scorer = integer
+    max_new_tokens: int = 4
+
+
+@dataclass
+class Echo:
+    """A speaker that answers every prompt with its first token, and remembers what it was asked."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    asked: list[int] = field(default_factory=list)
+    forwards: int = 0
+    opened: int = 0
+    training: bool = False
+    generation_config: Any = field(default_factory=lambda: SimpleNamespace(
+        eos_token_id=9999, pad_token_id=None, bos_token_id=None, decoder_start_token_id=None
+    ))  # fmt: skip
+
+    @property
+    def model(self) -> "Echo":
+        return self
+
+    @property
+    def processor(self) -> Any:
+        def decode(tokens: torch.Tensor, skip_special_tokens: bool) -> list[str]:
+            return [str(int(row[0])) for row in tokens]
+
+        return SimpleNamespace(pad_token_id=0, eos_token_id=9999, batch_decode=decode)
+
+    def generate(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, synced_gpus: bool
+    ) -> torch.Tensor:
+        assert self.opened == 1
+        self.forwards += 1
+        self.asked += input_ids[:, 0].tolist()
+        return torch.cat([input_ids, input_ids[:, :1]], dim=1)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        self.opened += 1
+        try:
+            yield
+        finally:
+            self.opened -= 1
+
+
+def rows(n: int) -> list[Row]:
+    """Row i says i; every third gold answer is another."""
+    return [
+        Row(
+            f"r{i}",
+            [{"role": "user", "content": [{"type": "text", "text": "x" * (7 * i % 11)}]}, {}],
+            (),
+            i + (i % 3 == 0),
+        )
+        for i in range(n)
+    ]
+
+
+def prompts(chosen: Sequence[Row]) -> Batch:
+    numbers = torch.tensor([[int(row.id[1:]), 1] for row in chosen])
+    return Batch(
+        {"input_ids": numbers, "attention_mask": torch.ones_like(numbers)}, None, [row.id for row in chosen]
+    )
+
+
+def measure(n: int, **settings: Any) -> tuple[TaskResult, Echo]:
+    echo = Echo()
+    (result,) = evaluate(echo, [Task("t")], {"t": rows(n)}, prompts, **{"batch_size": 4, **settings})
+    return result, echo
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_every_row_is_scored_once_in_its_order(n: int) -> None:
+    result, echo = measure(n)
+    assert [example.id for example in result.examples] == [f"r{i}" for i in range(n)]
+    assert [example.prediction for example in result.examples] == [str(i) for i in range(n)]
+    assert [example.score for example in result.examples] == [float(i % 3 != 0) for i in range(n)]
+    assert Counter(echo.asked) == Counter(range(n))
+    assert echo.opened == 0
+
+
+def test_batches_hold_rows_of_similar_length_longest_first() -> None:
+    several = rows(40)
+    dealt = batches(several, 7)
+    sizes = [len(several[i].messages[0]["content"][0]["text"]) for batch in dealt for i in batch]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sorted(i for batch in dealt for i in batch) == list(range(40))
+    assert [len(batch) for batch in dealt] == [7, 7, 7, 7, 7, 5]
+
+
+def one_rank(rank: int, folder: Path) -> None:
+    """Measures tasks of all sizes twice and leaves what this rank saw in the folder."""
+    kept = Kept(PredictionStore(folder / "predictions"), "00-base", {f"t{n}": f"key {n}" for n in SIZES})
+    for n in SIZES:
+        echo, task = Echo(), Task(f"t{n}")
+        (result,) = evaluate(echo, [task], {task.name: rows(n)}, prompts, batch_size=4, kept=kept)
+        (folder / f"{n}-{rank}").write_bytes(f"{echo.forwards}\n".encode() + result.to_jsonl())
+        (again,) = evaluate(echo, [task], {task.name: rows(n)}, prompts, batch_size=4, kept=kept)
+        assert again == result
+    done: list[int] = []
+    with pytest.raises(EvaluationStopped), (echo := Echo()).inference():
+        evaluate_task(
+            echo,
+            Task("t"),
+            rows(40),
+            prompts,
+            batch_size=4,
+            stop=lambda: rank == 1 and len(done) == 1,
+            progress=lambda *_: done.append(1),
+        )
+    assert len(done) == 1
+
+
+def rank_main(rank: int, folder: str) -> None:
+    for world in (3, 2):
+        if rank < world:
+            meet = f"file://{folder}/meet{world}"
+            dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+            one_rank(rank, Path(folder) / str(world))
+            dist.destroy_process_group()
+
+
+def test_any_number_of_processes_gives_the_result_of_one(tmp_path: Path) -> None:
+    for world in (2, 3):
+        (tmp_path / str(world)).mkdir()
+    mp.spawn(rank_main, (str(tmp_path),), 3)
+    for world, n in itertools.product((2, 3), SIZES):
+        reference = measure(n)[0].to_jsonl()
+        kept = (tmp_path / str(world) / "predictions" / "00-base" / f"t{n}.jsonl").read_bytes()
+        every = {(tmp_path / str(world) / f"{n}-{rank}").read_bytes() for rank in range(world)}
+        forwards = math.ceil(
+            math.ceil(n / 4) / world
+        )  # the same on every rank: on FSDP2 each one is collective
+        assert kept == reference
+        assert every == {f"{forwards}\n".encode() + reference}
+
+
+def test_what_is_kept_is_not_measured_again(tmp_path: Path) -> None:
+    kept = Kept(PredictionStore(tmp_path), "00-base", {"t": "key"})
+    first, _ = measure(9, kept=kept)
+    second, echo = measure(9, kept=kept)
+    assert second == first
+    assert echo.forwards == 0
+    later, echo = measure(9, kept=Kept(kept.store, "01-x", {"t": "key"}))
+    assert later == first and echo.forwards == 0
+    _, echo = measure(9, kept=Kept(kept.store, "01-x", {"t": "other weights"}))
+    assert echo.forwards == 3
+
+
+def test_it_stops_between_batches_and_keeps_what_is_done(tmp_path: Path) -> None:
+    echo, kept = Echo(), Kept(PredictionStore(tmp_path), "00-base", {"a": "1", "b": "2"})
+    tasks, several = [Task("a"), Task("b")], {"a": rows(8), "b": rows(8)}
+    with pytest.raises(EvaluationStopped):
+        list(
+            evaluate(echo, tasks, several, prompts, batch_size=4, kept=kept, stop=lambda: echo.forwards == 3)
+        )
+    assert (echo.forwards, echo.opened) == (3, 0)
+    again = Echo()
+    results = list(evaluate(again, tasks, several, prompts, batch_size=4, kept=kept))
+    assert [result.task for result in results] == ["a", "b"]
+    assert again.forwards == 2
+
+
+def test_progress_counts_rows() -> None:
+    seen: list[tuple[str, int, int]] = []
+    measure(9, progress=lambda *step: seen.append(step))
+    assert seen == [("t", 4, 9), ("t", 8, 9), ("t", 9, 9)]
+
+
+def test_an_error_in_a_row_reaches_the_caller() -> None:
+    def broken(chosen: Sequence[Row]) -> Batch:
+        raise UserError("row r3: its picture is broken")
+
+    with pytest.raises(UserError, match="row r3"):
+        list(evaluate(Echo(), [Task("t")], {"t": rows(3)}, broken))
+
+
+def test_a_task_without_rows_is_named() -> None:
+    with pytest.raises(UserError, match="task t has no rows"):
+        list(evaluate(Echo(), [Task("t")], {"t": []}, prompts))

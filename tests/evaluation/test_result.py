@@ -1,0 +1,30 @@
+"""Means of a task's result, and its file form."""
+
+from lmmcl.data.row import Row
+from lmmcl.evaluation.result import Example, TaskResult
+from lmmcl.scorers import Score
+
+
+def test_means_are_those_of_the_examples() -> None:
+    result = TaskResult(
+        "clock",
+        (
+            Example("a", "1", "1", 1.0, True, {"hour": 1.0}),
+            Example("b", "?", "1", 0.0, False, {"hour": 1.0}),
+            Example("c", "2", "1", 0.5, True, {}),
+            Example("d", "3", "1", 0.0, True, {"hour": 0.0}),
+        ),
+    )
+    assert (result.n, result.mean, result.unparsed) == (4, 37.5, 0.25)
+    assert result.parts == {"hour": 100.0 * 2 / 3}
+
+
+def test_the_file_form_gives_the_result_back() -> None:
+    row = Row("r", [], gold=("a", "b"), meta={"critical": True})
+    result = TaskResult(
+        "t", (Example.of(row, "line\nline\u2028end", Score(0.1 + 0.2, parts={"b": 1.0, "a": 0.0})),)
+    )
+    assert TaskResult.from_jsonl("t", result.to_jsonl()) == result
+    assert result.examples[0].critical
+    assert result.examples[0].gold == ["a", "b"]
+    assert result.to_jsonl().count(b"\n") == 1
