@@ -28,7 +28,7 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
         temperature: τ, above 0.
 
     Returns:
-        (tokens,) in fp32; its gradient is exactly zero where both are equal.
+        (tokens,) in fp32; exactly 0 where both are equal, and its gradient 0 up to rounding.
     """
     log_student = functional.log_softmax(student.float() / temperature, dim=-1)
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)

@@ -107,6 +107,7 @@ class ContinualLMM(LightningModule):
         self.without_gradient: list[str] = []
         self.steps_in_task = 0
         self._anatomy: Anatomy | None = None
+        self.numbers: dict[str, Tensor | float] = {}
         self._terms: dict[str, Tensor] = {}
         self._window: Tensor | None = None
         self._first_bad_step: Tensor | None = None
@@ -283,6 +284,7 @@ class ContinualLMM(LightningModule):
         if batch_idx % accumulate == 0:
             self._window = torch.tensor(float(batch.window_tokens), device=self.device)
             self._terms = {}
+            self.numbers = {}
             if dist.is_initialized():
                 dist.all_reduce(self._window)
 
@@ -322,6 +324,13 @@ class ContinualLMM(LightningModule):
         self.log("loss", terms.pop("loss"), prog_bar=True, rank_zero_only=True)
         if terms:
             self.log_dict(terms, rank_zero_only=True)
+        self.log("lr", max(group["lr"] for group in optimizer.param_groups), rank_zero_only=True)
+
+    @override
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Logs as Lightning does, and keeps the step's numbers for the run's own log."""
+        self.numbers[name] = value
+        super().log(name, value, *args, **kwargs)
 
     def _watch(self, loss: Tensor) -> None:
         """Notes on the device at which step the loss was first not finite; read only when something is saved."""

@@ -36,8 +36,9 @@ RECIPES: dict[str, tuple[str, ...]] = {
 }
 """Recipe to the groups it needs; ``llm`` stands for every group of the language model, ``other`` is in none.
 
-Two more go by depth: ``last_4`` trains all of the last four decoder layers, norms included, and ``first_20_frozen`` all
-of the decoder layers after the first twenty; embeddings, final norm and head stay frozen in both.
+Two more go by depth: ``last_4`` trains all of the last four decoder layers, norms included, and
+``first_20_frozen`` all of the decoder layers after the first twenty; in both, embeddings, final norm and head
+stay frozen.
 """
 
 _FUSED = {
@@ -49,7 +50,7 @@ _FUSED = {
 }
 """Where a projection lies when it has no tensor of its own."""
 
-# An encoder-free model reads pixels without a tower, and a plain MLP has no gate: these recipes train what there is.
+# An encoder-free model reads pixels without a tower, and a plain MLP has no gate: they train what there is.
 _OPTIONAL = {("full", "vision"), ("full", "projector"), ("mlp", "llm.mlp.gate")}
 
 _DEPTH = re.compile(r"last_(?P<last>\d+)|first_(?P<frozen>\d+)_frozen")
@@ -67,10 +68,10 @@ class Recipe:
         {train: [llm.mlp.gate, llm.mlp.up], layers: "12:"}
         [sa_proj, {train: vision, lr: {vision: 1e-6}}, model.image_newline]
 
-    A name is a recipe, a group or its beginning (``llm.attn``), a parameter, or a pattern (``*``, ``?``, ``[abc]``) of
-    groups or of parameters. ``layers`` keeps the parameters of these decoder layers: a slice as in Python, a number or
-    a list of numbers. ``lr`` gives groups their own rate. Parameters of the group ``other`` are trained by their exact
-    name only: no pattern is meant to reach a router or a position table.
+    A name is a recipe, a group or its beginning (``llm.attn``), a parameter, or a pattern (``*``, ``?``,
+    ``[abc]``) of groups or of parameters. ``layers`` keeps the parameters of these decoder layers: a slice as
+    in Python, a number or a list of numbers. ``lr`` gives groups their own rate. Parameters of the group
+    ``other`` are trained by their exact name only: no pattern is meant to reach a router or a position table.
 
     Attributes:
         spec: what the user wrote.
@@ -114,9 +115,9 @@ class Recipe:
             Parameter name to its group, in model order.
 
         Raises:
-            UserError: the model lacks a group that the recipe needs (it says which), a name or pattern matches nothing
-                (it offers the nearest), a projection shares its tensor with one that must stay frozen, or a learning
-                rate is for a group that does not train.
+            UserError: the model lacks a group that the recipe needs (it says which), a name or pattern
+                matches nothing (it offers the nearest), a projection shares its tensor with one that must
+                stay frozen, or a learning rate is for a group that does not train.
         """
         chosen: set[str] = set()
         for part in self._parts:
@@ -133,7 +134,7 @@ class Recipe:
         return trained
 
     def lr_for(self, group: str, base_lr: float) -> float:
-        """Learning rate of a group: the recipe's own, else two fifths of the base for the vision tower, else the base."""
+        """Rate of a group: the recipe's own, else the base, of which the vision tower gets two fifths."""
         own = next((rate for pattern, rate in self._rates.items() if _covers(pattern, group)), None)
         if own is not None:
             return own
@@ -146,8 +147,8 @@ class Recipe:
         kept = {name for name in names if anatomy.layer_of(name) in depths}
         if not kept:
             raise UserError(
-                f"{self.key}: layers must leave something of every name, and {entry!r} has no parameter in decoder "
-                f"layers {part.layers!r} (of {_count(anatomy)}). Put it beside the mapping, in a list."
+                f"{self.key}: layers must leave something of every name, and {entry!r} has no parameter in "
+                f"decoder layers {part.layers!r} of {_count(anatomy)}. Put it beside the mapping, in a list."
             )
         return kept
 
@@ -168,8 +169,8 @@ class Recipe:
             return names - others
         if names or entry == "other":
             raise UserError(
-                f"{self.key}: parameters of the group 'other' are trained by exact name only, and {entry!r} reaches no "
-                f"others. They are: {_some(sorted(names or others))}."
+                f"{self.key}: parameters of the group 'other' are trained by exact name only, {entry!r} is "
+                f"none. They are: {_some(sorted(names or others))}."
             )
         raise UserError(self._unknown(entry, anatomy))
 
@@ -178,7 +179,7 @@ class Recipe:
             home = next((group for group in _FUSED.get(entry, ()) if group in anatomy.groups), None)
             way_out = f" Here it lies in {home}." if home else nearest(entry, anatomy.groups)
             return (
-                f"{self.key}: the model must have a group to train it, and it has no {entry} ({GROUPS[entry]}). "
+                f"{self.key}: a group to train must be in the model, which has no {entry} ({GROUPS[entry]}). "
                 f"It has {', '.join(anatomy.groups)}.{way_out}"
             )
         way_out = nearest(entry, [*RECIPES, *anatomy.groups, *anatomy.numel])
@@ -200,7 +201,7 @@ class Recipe:
         return {name for name, layer in layers.items() if layer is not None and layer >= first}
 
     def _by_recipe(self, recipe: str, anatomy: Anatomy) -> set[str]:
-        """Parameters of a recipe's groups, a projection without a tensor of its own standing for the one it is in."""
+        """Parameters of a recipe's groups; a projection in a shared tensor stands for all of that tensor."""
         groups: set[str] = set()
         for need in RECIPES[recipe]:
             if need == "llm":
@@ -217,8 +218,8 @@ class Recipe:
                 if frozen := [group for group in sharing if group not in RECIPES[recipe]]:
                     raise UserError(
                         f"{self.key}: {recipe} keeps {' and '.join(frozen)} frozen, but in this model "
-                        f"{', '.join(sharing)} share one tensor ({fused}), and a tensor trains as a whole or not at "
-                        "all. Choose sa_proj, or name the groups."
+                        f"{', '.join(sharing)} share one tensor ({fused}), and a tensor trains as a whole or "
+                        "not at all. Choose sa_proj, or name the groups."
                     )
             groups |= homes
         return {name for group in groups for name in anatomy.groups[group]}

@@ -113,7 +113,7 @@ def _read_mapping(spec: Mapping[str, Any], key: str) -> Part:
     entries = [train] if isinstance(train, str) else train
     if not _is_list(entries) or not entries or not all(isinstance(entry, str) and entry for entry in entries):
         raise UserError(f"{key}.train: must be a name or a list of names, got {train!r}.")
-    layers = spec.get("layers")
+    layers: Any = spec.get("layers")
     if _is_list(layers) and all(type(number) is int for number in layers):
         layers = tuple(layers)
     if not (layers is None or isinstance(layers, str | tuple) or type(layers) is int):

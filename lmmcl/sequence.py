@@ -19,12 +19,13 @@ from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import EvaluationStopped
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.result import TaskResult
+from lmmcl.log import RunLog
 from lmmcl.loops import place_loops
 from lmmcl.model import ContinualLMM
 from lmmcl.resume import newest, restore, save
 from lmmcl.run_folder import RunFolder
 from lmmcl.strategy import wrap_again
-from lmmcl.trainer_check import check_trainer
+from lmmcl.trainer_check import check_trainer, drop_default_checkpoint
 from lmmcl.weights import checksums, fingerprint
 
 Phase = Literal["train", "end", "evaluate", "write", "done"]
@@ -103,7 +104,9 @@ class SequenceDriver(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         module = _continual(pl_module)
         check_trainer(trainer, fitting=stage == "fit")
+        drop_default_checkpoint(trainer)
         self.run = RunFolder(trainer.strategy.broadcast(module.run_path))
+        self.run_log = RunLog(self.run.logs, trainer.is_global_zero)
         module.data.attach(module.processor, module.max_length)
         self.matrix = Matrix([t.name for t in module.data.tasks], [t.name for t in module.data.held_out])
         if stage != "fit":
@@ -130,6 +133,7 @@ class SequenceDriver(Callback):
             if 0 < self.position.stage and self.position.phase != "done":
                 self._prepare(trainer, module)
             restore(checkpoint, self.run, trainer, module)
+        self.run_log.begin(self.position.global_step)
         self._finish_pending(trainer, module)
         if self.position.phase == "done":
             trainer.limit_train_batches = 0
@@ -148,6 +152,7 @@ class SequenceDriver(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._catch_sigterm(trainer)  # Lightning has put its own handler over ours
+        self.run_log.start_task()
 
     @override
     def on_train_batch_end(
@@ -159,6 +164,8 @@ class SequenceDriver(Callback):
         self.position = replace(
             self.position, step=self.position.step + 1, global_step=self.position.global_step + 1
         )
+        assert module.task is not None
+        self.run_log.put(self.position.global_step, module.task.name, module.numbers)
         finished = self.position.step == module.steps_in_task
         due = self.position.step % module.hparams["checkpoint_every_n_steps"] == 0
         stop = self._all_stop(trainer)
@@ -279,6 +286,7 @@ class SequenceDriver(Callback):
         assert module.task is not None
         for callback in module.stage_callbacks:
             callback.on_task_start(trainer, module, module.task)
+        self.run_log.start_task()
         self._save(trainer, module)
 
     def _prepare(self, trainer: Trainer, module: ContinualLMM) -> None:
@@ -308,6 +316,7 @@ class SequenceDriver(Callback):
         self._save(trainer, module)
 
     def _save(self, trainer: Trainer, module: ContinualLMM) -> None:
+        self.run_log.flush()
         save(self.run, trainer, module, asdict(self.position), self.position.name, self.sums)
 
     # Stopping

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback
@@ -48,5 +49,21 @@ def check_trainer(trainer: Trainer, fitting: bool) -> None:
     for key, (given, instead) in refused.items():
         if given:
             raise UserError(f"trainer.{key}: the sequence sets it itself; use {instead}.")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # untyped in Lightning
+        if isinstance(callback, ModelCheckpoint) and not _is_default(callback):
+            raise UserError(
+                "trainer.callbacks: ModelCheckpoint would save the whole model; a sequence keeps last/ (see "
+                "model.checkpoint_every_n_steps) and stages/ by itself. Remove it."
+            )
     if trainer.ckpt_path is not None:
         raise UserError("Trainer.fit(ckpt_path=...): a sequence resumes itself; use ContinualLMM(resume=True).")
+
+
+def drop_default_checkpoint(trainer: Trainer) -> None:
+    """Removes the ModelCheckpoint that Lightning adds unasked; the sequence has its own checkpoints."""
+    trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, ModelCheckpoint)]  # type: ignore[attr-defined]  # untyped in Lightning
+
+
+def _is_default(callback: ModelCheckpoint) -> bool:
+    own = (callback.monitor, callback.dirpath, callback.filename, callback.save_last, callback.save_top_k)
+    return type(callback) is ModelCheckpoint and own == (None, None, None, None, 1)

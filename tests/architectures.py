@@ -11,19 +11,22 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from lmmcl.anatomy import Anatomy
 
 
-def on_meta(architecture: str) -> nn.Module | None:
-    """The architecture on the meta device; None where its default config does not build one."""
-    try:
-        config = CONFIG_MAPPING[architecture]()
-        with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(config)
-    # Whatever an unfinished default config or a missing optional package raises.
-    except Exception:
-        return None
+@cache
+def models() -> dict[str, nn.Module]:
+    """Architecture to model, on the meta device."""
+    built = {}
+    for name in NAMES:
+        try:
+            config = CONFIG_MAPPING[name]()
+            with torch.device("meta"):
+                built[name] = AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
+        # Whatever an unfinished default config or a missing optional package raises.
+        except Exception:  # noqa: S112
+            continue
+    return built
 
 
 @cache
 def anatomies() -> dict[str, Anatomy]:
-    """Architecture to anatomy, of all that build."""
-    models = ((name, on_meta(name)) for name in NAMES)
-    return {name: Anatomy.of(model) for name, model in models if model is not None}
+    """Architecture to anatomy."""
+    return {name: Anatomy.of(model) for name, model in models().items()}

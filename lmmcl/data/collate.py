@@ -27,18 +27,18 @@ FORWARD_REFUSALS = (ValueError, TypeError, KeyError, IndexError, StopIteration, 
 class Collator:
     """Makes training batches and prompts.
 
-    A training batch is labelled by one rule: the tokens of every assistant answer and of its end of turn, nothing
-    else. `ChatTemplate` proves it for every conversation; here the proven tokens are found again among those of
-    the processor, which has expanded the pictures.
+    A training batch is labelled by one rule: the tokens of every assistant answer and of its end of turn,
+    nothing else. `ChatTemplate` proves it for every conversation; here the proven tokens are found again
+    among those of the processor, which has expanded the pictures.
 
     Args:
         processor: the checkpoint's processor, with a fast tokenizer and a chat template.
         max_length: most tokens of a sample, pictures included, from 1; None: any number.
-        on_too_long: ``error`` refuses a longer training sample, ``drop`` leaves it out (the loader counts it). It
-            is never truncated, which would cut through picture tokens. A longer prompt is always refused: a score
-            must count every sample.
-        always_image: add one unlabelled sample with a grey picture to a training batch without pictures, so that
-            the vision tower runs on every process; otherwise processes that train or shard it wait for ever.
+        on_too_long: ``error`` refuses a longer training sample, ``drop`` leaves it out (the loader counts
+            it). It is never truncated, which would cut through picture tokens. A longer prompt is always
+            refused: a score must count every sample.
+        always_image: add one unlabelled sample with a grey picture to a training batch without pictures, so
+            that the vision tower runs on every process: those that train or shard it wait for each other.
 
     Raises:
         UserError: the processor has no chat template or no fast tokenizer.
@@ -64,11 +64,11 @@ class Collator:
             rows: at least one.
 
         Returns:
-            A batch of all rows, but for those that ``on_too_long="drop"`` leaves out; a filler if none remains.
-            With ``always_image`` the last sample may be a filler; ``ids`` tells.
+            A batch of all rows, but for those that ``on_too_long="drop"`` leaves out; a filler if none
+            remains. With ``always_image`` the last sample may be a filler; ``ids`` tells.
 
         Raises:
-            UserError: a row is malformed, has an empty answer or a picture that cannot be read, or does not fit.
+            UserError: a row is malformed or too long, has an empty answer or an unreadable picture.
         """
         rows = list(rows)
         _check_pictures(rows)
@@ -143,8 +143,8 @@ class Collator:
             return fits
         index = fits.index(False)
         raise UserError(
-            f"row {rows[index].id!r}: a sample must fit into {self.max_length} tokens (pictures included), it has "
-            f"{lengths[index]}; raise model.max_length, shorten the row, or (in training) set "
+            f"row {rows[index].id!r}: a sample must fit into {self.max_length} tokens (pictures included), "
+            f"it has {lengths[index]}; raise model.max_length, shorten the row, or (in training) set "
             "data.on_too_long: drop."
         )
 
@@ -157,8 +157,8 @@ def _labels(rows: Sequence[Row], rendered: Sequence[Rendered], inputs: dict[str,
         found = align(one.ids, ids[index][mask[index]].tolist(), one.learned)
         if found is None:
             raise UserError(
-                f"row {row.id!r}: its answers cannot be found again behind the processor's picture tokens; this "
-                "processor rewrites text besides expanding pictures, and is not supported."
+                f"row {row.id!r}: its answers cannot be found again behind the processor's picture tokens; "
+                f"this processor rewrites text besides expanding pictures, and is not supported."
             )
         first = int(mask[index].int().argmax())
         for start, stop in found:

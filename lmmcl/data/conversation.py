@@ -20,22 +20,22 @@ def record_to_row(
 ) -> Row:
     """Makes the row of a record.
 
-    Three forms are known by their keys: ``conversations`` (LLaVA: turns with ``from`` and ``value``), ``messages``
-    (Hugging Face and OpenAI: ``role`` and ``content``, a text or a list of parts), and a question with its answer.
-    A picture stands where the text says ``<image>`` or an image part is; pictures of the record without any place
-    come first in the first user turn.
+    Three forms are known by their keys: ``conversations`` (LLaVA: turns with ``from`` and ``value``),
+    ``messages`` (Hugging Face and OpenAI: ``role`` and ``content``, a text or a list of parts), and a
+    question with its answer. A picture stands where the text says ``<image>`` or an image part is; pictures
+    of the record without any place come first in the first user turn.
 
     Args:
         record: the record.
         number: its row number, its id if it has none.
         where: file and row, for errors.
         folder: relative paths of pictures start here.
-        columns: the record's names for ``id``, ``question``, ``answer`` and ``image``; an id of None stands for the
-            row number.
+        columns: the record's names for ``id``, ``question``, ``answer`` and ``image``; an id of None stands
+            for the row number.
 
     Returns:
-        The row. Its gold answer is ``gold`` if the record has one, else the last answer; every other key of the
-        record (``options``, ``category``, ``critical``, ...) is in ``meta``.
+        The row. Its gold answer is ``gold`` if the record has one, else the last answer; every other key of
+        the record (``options``, ``category``, ``critical``, ...) is in ``meta``.
 
     Raises:
         UserError: the record has none of the forms, an empty answer, a picture without a file, or places and
@@ -53,18 +53,30 @@ def record_to_row(
     messages: list[dict[str, Any]] = []
     for role, content in turns:
         if role not in ROLES:
-            raise UserError(f"{where}: a role must be one of {', '.join(ROLES)}, got {role!r}; correct the row.")
+            raise UserError(
+                f"{where}: a role must be one of {', '.join(ROLES)}, got {role!r}; correct the row."
+            )
         parts, found = _parts(ROLES[role], content, where)
         inline += found
         messages.append({"role": ROLES[role], "content": parts})
     if not messages or messages[-1]["role"] != "assistant":
         raise UserError(f"{where}: the last turn must be the assistant's answer; add it or remove the row.")
     for message in messages:
-        if message["role"] == "assistant" and not "".join(part.get("text", "") for part in message["content"]).strip():
+        if (
+            message["role"] == "assistant"
+            and not "".join(part.get("text", "") for part in message["content"]).strip()
+        ):
             raise UserError(f"{where}: an answer must not be empty; write one or remove the row.")
     sources = _placed(messages, inline, given, where)
     answer = "".join(part["text"] for part in messages[-1]["content"])
-    used = {"conversations", "messages", "images", "gold", "meta", *(name for name in columns.values() if name)}
+    used = {
+        "conversations",
+        "messages",
+        "images",
+        "gold",
+        "meta",
+        *(name for name in columns.values() if name),
+    }
     meta = {key: value for key, value in record.items() if key not in used} | dict(record.get("meta") or {})
     name = record.get(columns["id"]) if columns["id"] else None
     return Row(
@@ -78,7 +90,9 @@ def record_to_row(
 
 def _get(turn: Any, key: str, where: str) -> Any:
     if not isinstance(turn, Mapping) or key not in turn:
-        raise UserError(f"{where}: a turn must have the key {key!r}, got {str(turn)[:60]!r}; correct the row.")
+        raise UserError(
+            f"{where}: a turn must have the key {key!r}, got {str(turn)[:60]!r}; correct the row."
+        )
     return turn[key]
 
 
@@ -99,11 +113,13 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _parts(role: str, content: Any, where: str) -> tuple[list[Part], list[Any]]:
-    """The parts of one turn, and for every image part the picture it names itself (None where it names none)."""
+    """The parts of one turn, and for every image part the picture that it names itself, or None."""
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
     if not isinstance(content, Sequence):
-        raise UserError(f"{where}: a turn's content must be a text or a list of parts, got {content!r}; correct it.")
+        raise UserError(
+            f"{where}: a turn's content must be a text or a list of parts, got {content!r}; correct it."
+        )
     parts: list[Part] = []
     pictures: list[Any] = []
     for entry in content:
@@ -126,8 +142,8 @@ def _parts(role: str, content: Any, where: str) -> tuple[list[Part], list[Any]]:
             pictures.append(named.get("url") if isinstance(named, Mapping) else named)
         else:
             raise UserError(
-                f"{where}: a part of a turn must be a text, or in a user's turn an image, got {str(entry)[:60]!r}; "
-                "correct the row."
+                f"{where}: a part of a turn must be a text, or in a user's turn an image, got "
+                f"{str(entry)[:60]!r}; correct the row."
             )
     return parts, pictures
 
@@ -142,8 +158,8 @@ def _placed(messages: list[dict[str, Any]], inline: list[Any], given: list[Any],
     open_places = sum(entry is None for entry in inline)
     if open_places != len(given):
         raise UserError(
-            f"{where}: every picture must have its place in the text, got {len(given)} pictures for {open_places} "
-            f"places ({PLACEHOLDER} or image parts); correct the row."
+            f"{where}: every picture must have its place in the text, got {len(given)} pictures for "
+            f"{open_places} places ({PLACEHOLDER} or image parts); correct the row."
         )
     following = iter(given)
     return [next(following) if entry is None else entry for entry in inline]
@@ -154,7 +170,9 @@ def _picture(source: Any, folder: Path, where: str) -> ImageSource:
         opener: Callable[[], Any] = source
         return opener
     if not isinstance(source, str) or not source:
-        raise UserError(f"{where}: a picture must be a path to a file, got {source!r}; correct or remove the row.")
+        raise UserError(
+            f"{where}: a picture must be a path to a file, got {source!r}; correct or remove the row."
+        )
     if source.startswith(("http://", "https://", "data:")):
         raise UserError(f"{where}: a picture must be a file on disk, got {source[:60]!r}; download it first.")
     path = folder / source.removeprefix("file://")

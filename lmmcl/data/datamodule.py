@@ -29,21 +29,21 @@ def row_length(row: Row) -> int:
 class TaskSequenceDataModule(LightningDataModule):
     """The ordered tasks of a run and the held-out tasks that it measures.
 
-    The batch size counts samples per optimizer step over all processes, so a run takes the same steps on any number
-    of them: which rows a step sees follows from (seed, task, epoch) alone.
+    The batch size counts samples per optimizer step over all processes, so a run takes the same steps on any
+    number of them: which rows a step sees follows from (seed, task, epoch) alone.
 
     Args:
         tasks: the targets in the order of training. Each is a name (``count``), a name with overrides
-            (``{task: count, lr: 1e-4, epochs: 2}``), files (``{task: mine, path: rows.jsonl, scorer: letter}``), or,
-            from Python, a `Task`. Targets are always measured.
-        held_out: tasks that are only measured, in the same forms. One named like a target but with other files is
-            called by its name and file (``mine-regression``).
+            (``{task: count, lr: 1e-4, epochs: 2}``), files (``{task: mine, path: rows.jsonl, scorer:
+            letter}``), or, from Python, a `Task`. Targets are always measured.
+        held_out: tasks that are only measured, in the same forms. One named like a target but with other
+            files is called by its name and file (``mine-regression``).
         batch_size: samples per optimizer step over all processes, from 1.
-        micro_batch_size: samples per forward on one process, from 1 to ``batch_size``; the gradients of a step are
-            accumulated over as many forwards as it takes. None: all of a process's samples in one.
+        micro_batch_size: samples per forward on one process, from 1 to ``batch_size``; the gradients of a
+            step are accumulated over as many forwards as it takes. None: all of a process's samples in one.
         seed: seed of the order of training and of the draw by ``max_train_samples``, from 0.
-        max_eval_samples: measure on so many rows per task, from 1: a fixed draw, stratified by ``category`` where
-            rows have one, the same for every seed, so that runs can be compared. None: on all.
+        max_eval_samples: measure on so many rows per task, from 1: a fixed draw, stratified by ``category``
+            where rows have one, the same for every seed, so that runs can be compared. None: on all.
         num_workers: processes that prepare batches, from 0; 0 prepares them in the main process.
         drop_last: leave out the short last step of an epoch.
         group_by_length: put rows of like length into one step, which saves padding.
@@ -51,7 +51,7 @@ class TaskSequenceDataModule(LightningDataModule):
             (counted). Nothing is ever truncated.
 
     Raises:
-        UserError: no task, a task twice, an unknown one, or a number out of its range; each names the YAML key.
+        UserError: no task, a task twice, an unknown one, or a number out of its range, with the YAML key.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class TaskSequenceDataModule(LightningDataModule):
             size = self.task_batch_size(task)
             if micro_batch_size is not None and micro_batch_size > size:
                 raise UserError(
-                    f"data.micro_batch_size must be at most the batch size of every task, got {micro_batch_size}, "
-                    f"and {task.name} has {size}; lower it or leave it out."
+                    f"data.micro_batch_size must be at most the batch size of every task, got "
+                    f"{micro_batch_size}, and {task.name} has {size}; lower it or leave it out."
                 )
         self._collator: Collator | None = None
         self._serving: tuple[int, Sequence[Row], int, int] | None = None
@@ -151,15 +151,15 @@ class TaskSequenceDataModule(LightningDataModule):
         """Optimizer steps in an epoch over so many rows.
 
         Raises:
-            UserError: there is not one step, because ``drop_last`` leaves the only one out or there is no row.
+            UserError: there is not one step: no rows, or ``drop_last`` leaves the only one out.
         """
         task = self.tasks[task_index]
         size = self.task_batch_size(task)
         steps = n_rows // size if self.drop_last else -(-n_rows // size)
         if steps == 0:
             raise UserError(
-                f"data.tasks: {task.name} must have rows for at least one step of {size}, got {n_rows} rows with "
-                f"drop_last {self.drop_last}; lower data.batch_size or set data.drop_last: false."
+                f"data.tasks: {task.name} must have rows for at least one step of {size}, got {n_rows} rows "
+                f"with drop_last {self.drop_last}; lower data.batch_size or set data.drop_last: false."
             )
         return steps
 
@@ -212,8 +212,8 @@ class TaskSequenceDataModule(LightningDataModule):
             limit: at most so many rows; None: ``max_eval_samples``.
 
         Returns:
-            A fixed draw in the order of the source, stratified by ``meta["category"]`` where rows have one. It does
-            not depend on ``seed``: runs with different seeds are measured on the same rows.
+            A fixed draw in the order of the source, stratified by ``meta["category"]`` where rows have one.
+            It does not depend on ``seed``: runs with different seeds are measured on the same rows.
         """
         rows = task.source.split(part)
         limit = self.max_eval_samples if limit is None else limit
@@ -253,7 +253,9 @@ def _fingerprint(task: Task) -> dict[str, Any]:
 
 def _targets(specs: Sequence[str | dict[str, Any] | Task]) -> list[Task]:
     if isinstance(specs, str) or not specs:
-        raise UserError(f"data.tasks must list at least one task, got {specs!r}; write for example tasks: [count].")
+        raise UserError(
+            f"data.tasks must list at least one task, got {specs!r}; write for example tasks: [count]."
+        )
     tasks = [parse_task(spec, key="data.tasks") for spec in specs]
     names = [task.name for task in tasks]
     for name in names:
@@ -273,7 +275,11 @@ def _held_out(specs: Sequence[str | dict[str, Any] | Task], targets: Sequence[Ta
     for spec in specs:
         task = parse_task(spec, key="data.held_out", held_out=True)
         twin = known.get(task.name)
-        if twin is not None and isinstance(task.source, FileSource) and task.source.fingerprint() != twin.source.fingerprint():
+        if (
+            twin is not None
+            and isinstance(task.source, FileSource)
+            and task.source.fingerprint() != twin.source.fingerprint()
+        ):
             task = replace(task, name=f"{task.name}-{task.source.stem}")
             twin = known.get(task.name)
         if twin is not None:
@@ -281,7 +287,7 @@ def _held_out(specs: Sequence[str | dict[str, Any] | Task], targets: Sequence[Ta
             raise UserError(
                 f"data.held_out: {task.name} stands there twice; remove one."
                 if held
-                else f"data.held_out: {task.name} is a target, and targets are always measured; remove it here."
+                else f"data.held_out: {task.name} is a target, and those are always measured; remove it here."
             )
         known[task.name] = task
         tasks.append(task)

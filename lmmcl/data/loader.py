@@ -22,7 +22,7 @@ Window = tuple[list[Batch], list[str]]
 
 
 class WindowDataset(Dataset[Window | UserError]):
-    """One item per optimizer step; it is what travels from a worker, so that all its micro-batches know its tokens.
+    """One item per optimizer step, so that all its micro-batches know its tokens when they leave a worker.
 
     Args:
         rows: the rows of the epoch.
@@ -53,7 +53,7 @@ class WindowDataset(Dataset[Window | UserError]):
         return len(self.windows)
 
     def __getitem__(self, step: int) -> Window | UserError:
-        """The window of a step, or the user's mistake in it: raised in a worker, it would arrive as a traceback."""
+        """The window of a step, or the mistake in it: raised in a worker, it would arrive as a traceback."""
         try:
             return self._window(step)
         except UserError as error:
@@ -76,9 +76,9 @@ class WindowDataset(Dataset[Window | UserError]):
 class TaskLoader:
     """The micro-batches of one process in one epoch.
 
-    Every process gets the same number of micro-batches in every window. Where rows run out (a short last window), an
-    unlabelled filler stands in. Nothing is kept between iterations: the loader starts where it is told to, so that
-    batches fetched ahead and never trained on are not lost by a resume.
+    Every process gets the same number of micro-batches in every window. Where rows run out (a short last
+    window), an unlabelled filler stands in. Nothing is kept between iterations: the loader starts where it is
+    told to, so that batches fetched ahead and never trained on are not lost by a resume.
 
     Args:
         data: the windows.
@@ -86,7 +86,7 @@ class TaskLoader:
         num_workers: processes that prepare windows; 0 prepares them here.
 
     Attributes:
-        dropped: ids of rows that did not fit and were left out on this process, as far as the epoch was served.
+        dropped: ids of rows left out because they did not fit, on this process, in what was served.
     """
 
     def __init__(self, data: WindowDataset, start: int = 0, num_workers: int = 0) -> None:
@@ -124,10 +124,11 @@ class TaskLoader:
                     item = [batch.pin_memory() for batch in item[0]], item[1]
                 yield item
             return
-        # The workers are the parallelism; a tokenizer that has run threads before a fork warns and goes single anyway.
+        # The workers are the parallelism; a tokenizer that has run threads before a fork warns and goes
+        # single anyway.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # A generator of its own: the default one would take a number from the global stream at every start, and a
-        # resumed run would draw other numbers than one that never stopped.
+        # A generator of its own: the default one would take a number from the global stream at every start,
+        # and a resumed run would draw other numbers than one that never stopped.
         yield from DataLoader(
             self.data,
             batch_size=None,
@@ -138,7 +139,7 @@ class TaskLoader:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: where to start is the engine's to say. Lightning takes a loader that has this as resumable."""
+        """Nothing: the engine says where to start. Lightning takes a loader that has this as resumable."""
         return {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which tokens of a conversation are learned: every assistant answer with its end-of-turn token, nothing else."""
+"""Which tokens of a conversation are learned: every answer with its end-of-turn token, nothing else."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,20 @@ CONTEXTS = (8, 5, 3, 2, 1, 0)
 
 
 def answer_spans(
-    where: str, text: str, prefixes: Sequence[str], answers: Sequence[str], specials: Sequence[str], eos: str | None
+    where: str,
+    text: str,
+    prefixes: Sequence[str],
+    answers: Sequence[str],
+    specials: Sequence[str],
+    eos: str | None,
 ) -> tuple[str, list[Span]]:
     """Finds the answers in a rendered conversation.
 
-    The rule: an assistant's turn begins where the chat template stops when it is asked for a generation prompt, and
-    ends with the first control token behind the answer (the end of turn). What the template writes between these
-    (a space, say) the model has to write too, so it is learned. A template that ends the last turn with no control
-    token (LLaVA-1.5) gets the tokenizer's end-of-text token, without which the model would never learn to stop.
+    The rule: an assistant's turn begins where the chat template stops when it is asked for a generation
+    prompt, and ends with the first control token behind the answer (the end of turn). What the template
+    writes between these (a space, say) the model has to write too, so it is learned. A template that ends the
+    last turn with no control token (LLaVA-1.5) gets the tokenizer's end-of-text token, without which the
+    model would never learn to stop.
 
     Args:
         where: names the row in errors.
@@ -33,23 +39,24 @@ def answer_spans(
         The text (with the end-of-text token if one was missing) and the character span of every turn.
 
     Raises:
-        UserError: the template does not keep its generation prompt or an answer; its messages say what was found.
+        UserError: the template does not keep its generation prompt, or an answer.
     """
     spans: list[Span] = []
     for turn, (prefix, answer) in enumerate(zip(prefixes, answers, strict=True)):
         if not text.startswith(prefix):
             raise UserError(
-                f"{where}: the chat template must render a conversation as its generation prompt and the answer, but "
-                f"turn {turn + 1} is prompted with ...{prefix[-40:]!r} and rendered otherwise; use a template that "
-                "keeps earlier turns as they were."
+                f"{where}: the chat template must render a conversation as its generation prompt and the "
+                f"answer, but turn {turn + 1} is prompted with ...{prefix[-40:]!r} and rendered otherwise; "
+                f"use a template that keeps earlier turns as they were."
             )
         rest = text[len(prefix) :]
         lead = len(rest) - len(rest.lstrip())
         body = answer.strip()
         if not rest.startswith(body, lead):
             raise UserError(
-                f"{where}: the chat template must write the answer right behind its generation prompt; the answer is "
-                f"{body[:40]!r}, behind the prompt stands {rest[:40]!r}; use a template that adds nothing there."
+                f"{where}: the chat template must write the answer right behind its generation prompt; the "
+                f"answer is {body[:40]!r}, behind the prompt stands {rest[:40]!r}; use a template that adds "
+                f"nothing there."
             )
         stop = len(prefix) + lead + len(body)
         behind = text[stop:]
@@ -61,7 +68,8 @@ def answer_spans(
             if behind.strip() or eos is None:
                 raise UserError(
                     f"{where}: an answer must end with an end-of-turn token, but the chat template writes "
-                    f"{behind[:40]!r} behind it and the tokenizer has end-of-text token {eos!r}; correct the template."
+                    f"{behind[:40]!r} behind it and the tokenizer has end-of-text token {eos!r}; correct the "
+                    f"template."
                 )
             text = text[:stop] + eos
             stop = len(text)
@@ -89,7 +97,10 @@ def token_span(encoding: Any, text: str, span: Span) -> Span:
         return 0, 0
     begin = encoding.token_to_chars(first)[0]
     if begin < start and text[begin:start].strip():
-        return 0, 0  # the tokenizer glued the answer to the prompt: no token boundary, nothing that could be learned
+        return (
+            0,
+            0,
+        )  # the tokenizer glued the answer to the prompt: no token boundary, nothing that could be learned
     behind = (encoding.char_to_token(position) for position in range(stop, len(text)))
     last = next((token for token in behind if token is not None), None)
     if last is None:
@@ -104,8 +115,9 @@ def token_span(encoding: Any, text: str, span: Span) -> Span:
 def align(plain: Sequence[int], full: Sequence[int], spans: Sequence[Span]) -> list[Span] | None:
     """Carries token spans over from a text to the same text with its picture placeholders expanded.
 
-    Expansions only push tokens to the right, each turn by as much as the pictures before it need. From the last turn
-    to the first, every span is looked for at the shift of the turn behind it, then ever further left.
+    Expansions only push tokens to the right, each turn by as much as the pictures before it need. From the
+    last turn to the first, every span is looked for at the shift of the turn behind it, then ever further
+    left.
 
     Args:
         plain: token ids of the text as rendered.
@@ -128,8 +140,10 @@ def align(plain: Sequence[int], full: Sequence[int], spans: Sequence[Span]) -> l
     return found[::-1]
 
 
-def _rightmost(plain: Sequence[int], full: Sequence[int], start: int, stop: int, floor: int, most: int) -> int | None:
-    """The largest shift up to ``most`` at which a span stands, with as much of what precedes it as can match."""
+def _rightmost(
+    plain: Sequence[int], full: Sequence[int], start: int, stop: int, floor: int, most: int
+) -> int | None:
+    """The largest shift up to ``most`` at which a span stands, with as much context as can match."""
     for context in CONTEXTS:
         begin = max(floor, start - context)
         block = list(plain[begin:stop])

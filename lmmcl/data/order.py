@@ -1,4 +1,4 @@
-"""In which order an epoch meets its rows: windows of one optimizer step each, from counters and not from a state."""
+"""In which order an epoch meets its rows: windows of one optimizer step each, drawn from counters."""
 
 import hashlib
 from collections.abc import Hashable, Sequence
@@ -13,8 +13,8 @@ MEGA_BATCH = 50
 def draw(count: int, *key: int | str) -> NDArray[np.uint64]:
     """Random 64-bit words that depend on a key and on nothing else.
 
-    Raw words of the Philox counter generator: numpy promises that they never change between its versions, which it
-    does not promise for its shuffles. Sorting by them shuffles.
+    Raw words of the Philox counter generator: numpy promises that they never change between its versions,
+    which it does not promise for its shuffles. Sorting by them shuffles.
 
     Args:
         count: how many words, from 0.
@@ -23,7 +23,10 @@ def draw(count: int, *key: int | str) -> NDArray[np.uint64]:
     Returns:
         (count,) words.
     """
-    entropy = [int.from_bytes(hashlib.sha256(part.encode()).digest()) if isinstance(part, str) else part for part in key]
+    entropy = [
+        int.from_bytes(hashlib.sha256(part.encode()).digest()) if isinstance(part, str) else part
+        for part in key
+    ]
     return np.random.Philox(np.random.SeedSequence(entropy)).random_raw(count)
 
 
@@ -64,9 +67,10 @@ def windows(
 ) -> list[list[int]]:
     """Deals the rows of one epoch into accumulation windows, each row once.
 
-    With grouping, runs of up to `MEGA_BATCH` windows of the shuffled rows are sorted by length and cut into windows,
-    and then the windows are shuffled, so that a window pads little and an epoch still meets lengths in random order.
-    The rows that do not fill a window are drawn before sorting and come last, as a short window.
+    With grouping, runs of up to `MEGA_BATCH` windows of the shuffled rows are sorted by length and cut into
+    windows, and then the windows are shuffled, so that a window pads little and an epoch still meets lengths
+    in random order. The rows that do not fill a window are drawn before sorting and come last, as a short
+    window.
 
     Args:
         lengths: how long each row is, in any cheap measure.
@@ -99,8 +103,8 @@ def windows(
 def deal(window: Sequence[int], rank: int, world: int, accumulate: int) -> list[list[int]]:
     """Splits a window into one process's micro-batches, evenly and the same way on every process.
 
-    The window is cut into ``world * accumulate`` slices of nearly one size; micro-batch j of process r is slice
-    ``j * world + r``, so that neighbours in length meet on the processes at the same time.
+    The window is cut into ``world * accumulate`` slices of nearly one size; micro-batch j of process r is
+    slice ``j * world + r``, so that neighbours in length meet on the processes at the same time.
 
     Args:
         window: row positions.

@@ -13,7 +13,7 @@ from lmmcl.errors import UserError
 from lmmcl.scorers.score import Scorer
 
 OVERRIDES = tuple(field.name for field in fields(Task) if field.name not in ("name", "source", "scorer"))
-FILE_KEYS = ("path", "format", "image_folder", "columns", "split")
+FILE_KEYS = ("path", "image_folder", "columns", "split")
 
 TaskSpec = str | dict[str, Any] | Task
 
@@ -26,29 +26,31 @@ def nearest(name: str, known: list[str]) -> str:
 
 def built_in_tasks() -> Mapping[str, Task]:
     """The tasks that a name alone stands for."""
-    tasks: Mapping[str, Task] = import_module("lmmcl.world.tasks").TASKS  # by name: the world stands above the data
+    tasks: Mapping[str, Task] = import_module(
+        "lmmcl.world.tasks"
+    ).TASKS  # by name: the world stands above the data
     return tasks
 
 
 def parse_task(spec: TaskSpec, *, key: str = "data.tasks", held_out: bool = False) -> Task:
     """Makes a task of its YAML form.
 
-    The forms: ``count``, a built-in task; ``{task: count, lr: 1e-4, max_train_samples: 100}``, one with overrides;
-    ``{task: mine, path: parts.jsonl, scorer: letter, epochs: 2}``, files (see `FileSource` for ``path``, ``format``,
-    ``image_folder``, ``columns`` and ``split``); or, from Python, a `Task`.
+    The forms: ``count``, a built-in task; ``{task: count, lr: 1e-4, max_train_samples: 100}``, one with
+    overrides; ``{task: mine, path: parts.jsonl, scorer: letter, epochs: 2}``, files (see `FileSource` for
+    ``path``, ``image_folder``, ``columns`` and ``split``); or, from Python, a `Task`.
 
     Args:
         spec: the form.
         key: YAML key named in errors.
-        held_out: the task is only measured: a single file then has no train part, its rows are dev (0.1) and test
-            (0.9) unless ``split`` says otherwise.
+        held_out: the task is only measured: a single file then has no train part, its rows are dev (0.1) and
+            test (0.9) unless ``split`` says otherwise.
 
     Returns:
         The task.
 
     Raises:
-        UserError: an unknown name, key or scorer (with the nearest known one), a value of the wrong type, or a file
-            that cannot be read.
+        UserError: an unknown name, key or scorer (with the nearest known one), a value of the wrong type, or
+            a file that cannot be read.
     """
     if isinstance(spec, Task):
         return spec
@@ -63,7 +65,8 @@ def parse_task(spec: TaskSpec, *, key: str = "data.tasks", held_out: bool = Fals
     for name in spec:
         if name not in allowed:
             raise UserError(
-                f"{key}: {spec['task']} has the unknown key {name!r}; {nearest(str(name), allowed)}Keys are {', '.join(allowed)}."
+                f"{key}: {spec['task']} has the unknown key {name!r}; {nearest(str(name), allowed)}"
+                f"Keys are {', '.join(allowed)}."
             )
     changes: dict[str, Any] = {name: spec[name] for name in OVERRIDES if name in spec}
     if isinstance(changes.get("lr"), str):
@@ -75,7 +78,10 @@ def parse_task(spec: TaskSpec, *, key: str = "data.tasks", held_out: bool = Fals
             if name in spec:
                 raise UserError(f"{key}: {spec['task']}.{name} needs 'path' beside it: only files have it.")
         return replace(_built_in(spec["task"], key), **changes)
-    source = FileSource(**{name: spec[name] for name in FILE_KEYS if name in spec}, held_out=held_out)
+    try:
+        source = FileSource(**{name: spec[name] for name in FILE_KEYS if name in spec}, held_out=held_out)
+    except UserError as error:
+        raise UserError(f"{key}: {spec['task']}: {error}") from error
     scorer = changes.pop("scorer", lmmcl.scorers.exact_match)
     return Task(spec["task"], source, scorer, **changes)
 

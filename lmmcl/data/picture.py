@@ -1,7 +1,9 @@
-"""Opens a row's pictures in the worker that processes it, and says which file and row a broken one belongs to."""
+"""Opens a row's pictures where the row is processed, and names the file and row of a broken one."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -29,6 +31,39 @@ class PictureFile:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(
                 f"{self.where}: picture {self.path} cannot be read ({error}); repair it or remove the row."
+            ) from error
+
+
+@dataclass(frozen=True)
+class EmbeddedPicture:
+    """A picture inside a parquet file; calling it reads and decodes it.
+
+    Args:
+        table: a ``datasets.Dataset`` with the picture's column, undecoded.
+        column: the column.
+        row: position of the row, from 0.
+        position: place in the row's list of pictures; None where the column holds one picture.
+        where: file and row, for errors.
+    """
+
+    table: Any
+    column: str
+    row: int
+    position: int | None
+    where: str
+
+    def __call__(self) -> Image.Image:
+        """Decodes the picture as RGB, upright as its EXIF data say."""
+        value = self.table[self.row][self.column]
+        value = value if self.position is None else value[self.position]
+        data = value["bytes"] if isinstance(value, dict) else value
+        try:
+            with Image.open(BytesIO(data)) as picture:
+                return ImageOps.exif_transpose(picture).convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"{self.where}: the picture in column {self.column} cannot be read ({error}); repair it or "
+                f"remove the row."
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Rows from files on disk: LLaVA JSON, JSONL of messages, parquet; read and checked when the task is named."""
+"""Rows from files on disk (LLaVA JSON, JSONL of messages, parquet), checked as soon as they are named."""
 
 import hashlib
 import json
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lmmcl.data.conversation import COLUMNS, record_to_row
-from lmmcl.data.picture import PictureFile
-from lmmcl.data.records import EmbeddedPicture, read_records
+from lmmcl.data.picture import EmbeddedPicture, PictureFile
+from lmmcl.data.records import read_records
 from lmmcl.data.row import Row
 from lmmcl.data.task import PARTS, Part
 from lmmcl.errors import UserError
@@ -20,27 +20,27 @@ HELD_OUT_SHARES = {"dev": 0.1, "test": 0.9}
 class FileSource:
     """Rows from one file, or from one file per part.
 
-    Everything that can be known without decoding pictures is checked here, before a model is loaded. A single file is
-    cut into parts by a hash of each row's id: a row stays in its part when others are added or removed. With a file
-    per part and none for ``dev``, dev is cut in the same way from train (from test where there is no train). No row
-    may stand in two parts.
+    Everything that can be known without decoding pictures is checked here, before a model is loaded. A single
+    file is cut into parts by a hash of each row's id: a row stays in its part when others are added or
+    removed. With a file per part and none for ``dev``, dev is cut in the same way from train (from test where
+    there is no train). No row may stand in two parts.
 
     Args:
-        path: a file (``.json``, ``.jsonl``, ``.parquet``), or a mapping of ``train``, ``dev``, ``test`` to files.
-            Relative to the working directory.
+        path: a file (``.json``, ``.jsonl``, ``.parquet``), or a mapping of ``train``, ``dev``, ``test`` to
+            files. Relative to the working directory.
         image_folder: relative paths of pictures start here; None: beside the file that names them.
-        columns: the file's names for ``id``, ``question``, ``answer`` and ``image``, where they differ from these;
-            ``id: null`` takes the row number as the id.
-        split: shares of the parts of a single file, adding up to 1; None: train 0.8, dev 0.1, test 0.1. With a file
-            per part only ``dev`` may be given: the share that is cut for it (0.1).
+        columns: the file's names for ``id``, ``question``, ``answer`` and ``image``, where they differ from
+            these; ``id: null`` takes the row number as the id.
+        split: shares of the parts of a single file, adding up to 1; None: train 0.8, dev 0.1, test 0.1. With
+            a file per part only ``dev`` may be given: the share that is cut for it (0.1).
         held_out: the rows are only measured; the default shares are then dev 0.1, test 0.9.
 
     Attributes:
         stem: name of the (test) file without its suffix.
 
     Raises:
-        UserError: with file and row: bad JSON, an unknown form, an id twice, an empty answer, a missing picture, a
-            row in two parts; or an empty part.
+        UserError: with file and row: bad JSON, an unknown form, an id twice, an empty answer, a missing
+            picture, a row in two parts; or an empty part.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class FileSource:
         if not rows:
             found = ", ".join(f"{part} {len(rows)}" for part, rows in self._parts.items())
             raise UserError(
-                f"path: {self._name} must have rows for {name}, got {found}; give path: {{train: ..., test: ...}}, "
-                "more rows, or other shares in split."
+                f"path: {self._name} must have rows for {name}, got {found}; give path: {{train: ..., test: "
+                f"...}}, more rows, or other shares in split."
             )
         return rows
 
@@ -110,10 +110,14 @@ def _files(path: Any) -> dict[str, Path]:
     if isinstance(path, str | Path):
         return {"all": Path(path)}
     if not isinstance(path, Mapping) or not path or not set(path) <= set(PARTS):
-        raise UserError(f"path: must be a file or a mapping of {', '.join(PARTS)} to files, got {path!r}; correct it.")
+        raise UserError(
+            f"path: must be a file or a mapping of {', '.join(PARTS)} to files, got {path!r}; correct it."
+        )
     files: dict[str, Path] = {part: Path(path[part]) for part in PARTS if part in path}
     if len({file.resolve() for file in files.values()}) < len(files):
-        raise UserError(f"path: every part must have a file of its own, got {path!r}; name a single file to split it.")
+        raise UserError(
+            f"path: every part must have a file of its own, got {path!r}; name a single file to split it."
+        )
     return files
 
 
@@ -124,11 +128,14 @@ def _shares(
     if "all" in files:
         cut = dict(split or (HELD_OUT_SHARES if held_out else TARGET_SHARES))
         if not set(cut) <= set(PARTS) or abs(sum(cut.values()) - 1) > 1e-6 or min(cut.values()) < 0:
-            raise UserError(f"split: must be shares of {', '.join(PARTS)} that add up to 1, got {cut}; correct it.")
+            raise UserError(
+                f"split: must be shares of {', '.join(PARTS)} that add up to 1, got {cut}; correct it."
+            )
         return {"all": {part: cut[part] for part in PARTS if part in cut}}
     if split is not None and (set(split) != {"dev"} or "dev" in files or not 0 < split["dev"] < 1):
         raise UserError(
-            f"split: with a file per part it may only hold dev's share, between 0 and 1, got {dict(split)}; remove it."
+            f"split: with a file per part it may only hold dev's share, between 0 and 1, got {dict(split)}; "
+            f"remove it."
         )
     shares: dict[str, dict[str, float]] = {part: {part: 1.0} for part in files}
     if "dev" not in files:
@@ -155,8 +162,8 @@ def _read(file: Path, folder: Path, columns: Mapping[str, str | None]) -> list[R
         row = record_to_row(record, number, f"{file}, row {number}", folder, columns)
         if row.id in seen:
             raise UserError(
-                f"{file}, row {number}: the id {row.id!r} stands in row {seen[row.id]} already; make ids unique, or "
-                "use row numbers with columns: {id: null}."
+                f"{file}, row {number}: the id {row.id!r} stands in row {seen[row.id]} already; make ids "
+                f"unique, or use row numbers with columns: {id: null}."
             )
         seen[row.id] = number
         rows.append(row)
@@ -195,6 +202,6 @@ def _refuse_overlap(parts: Mapping[str, Sequence[Row]], name: str) -> None:
             other, twin = seen.setdefault(key, (part, row.id))
             if other != part:
                 raise UserError(
-                    f"path: {name}: no row may stand in two parts, got row {twin!r} in {other} and the same as row "
-                    f"{row.id!r} in {part}; remove one."
+                    f"path: {name}: no row may stand in two parts, got row {twin!r} in {other} and the same "
+                    f"as row {row.id!r} in {part}; remove one."
                 )

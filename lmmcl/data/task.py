@@ -61,12 +61,17 @@ class Task:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
             raise UserError(
-                f"data.tasks: a task's name must be letters, digits, '_', '-' or '.' (files bear it), got {self.name!r}."
+                f"data.tasks: a task's name must be letters, digits, '_', '-' or '.' (files bear it), got "
+                f"{self.name!r}."
             )
         for key in ("max_new_tokens", "epochs", "batch_size", "max_train_samples"):
             value = getattr(self, key)
             optional = key in ("batch_size", "max_train_samples")
-            if not (value is None and optional) and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise UserError(f"data.tasks: {self.name}.{key} must be a whole number from 1, got {value!r}.")
+            if not (value is None and optional) and (
+                not isinstance(value, int) or isinstance(value, bool) or value < 1
+            ):
+                raise UserError(
+                    f"data.tasks: {self.name}.{key} must be a whole number from 1, got {value!r}."
+                )
         if self.lr is not None and (not isinstance(self.lr, int | float) or not 0 < self.lr < float("inf")):
             raise UserError(f"data.tasks: {self.name}.lr must be a number above 0, got {self.lr!r}.")

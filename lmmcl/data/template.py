@@ -10,7 +10,7 @@ from lmmcl.data.row import Message, Row
 from lmmcl.errors import UserError
 
 REMEMBERED = 8192
-"""Distinct conversations whose rendering is kept: many tasks ask the same few questions of ever new pictures."""
+"""Distinct conversations whose rendering is kept: many tasks ask a few questions of ever new pictures."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def text_of(message: Message) -> str:
 class ChatTemplate:
     """Renders conversations and proves what is learned of them.
 
-    The rule is `lmmcl.data.mask.answer_spans`; it needs no ``{% generation %}`` mark. Every conversation proves it:
-    the learned tokens, decoded, must give back the answers and their ends of turn.
+    The rule is `lmmcl.data.mask.answer_spans`; it needs no ``{% generation %}`` mark. Every conversation
+    proves it: the learned tokens, decoded, must give back the answers and their ends of turn.
 
     Args:
         processor: the checkpoint's processor, with a fast tokenizer and a chat template.
@@ -50,8 +50,8 @@ class ChatTemplate:
         tokenizer = getattr(processor, "tokenizer", None)
         if tokenizer is None or not getattr(tokenizer, "is_fast", False):
             raise UserError(
-                f"model.path: labels need a processor with a fast tokenizer, got {type(processor).__name__} with "
-                f"{type(tokenizer).__name__}; use a checkpoint that has tokenizer.json."
+                f"model.path: labels need a processor with a fast tokenizer, got {type(processor).__name__} "
+                f"with {type(tokenizer).__name__}; use a checkpoint that has tokenizer.json."
             )
         if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
             raise UserError(
@@ -61,7 +61,9 @@ class ChatTemplate:
         self.processor = processor
         self.tokenizer = tokenizer
         added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
-        self._specials = sorted({*added, *tokenizer.all_special_tokens}, key=lambda token: (-len(token), token))
+        self._specials = sorted(
+            {*added, *tokenizer.all_special_tokens}, key=lambda token: (-len(token), token)
+        )
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(self._specials))
         self._known: dict[tuple[Any, ...], Rendered] = {}
 
@@ -135,12 +137,13 @@ class ChatTemplate:
         text = self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         if _normal(text) != _normal(answer):
             raise UserError(
-                f"row {row.id!r}: labels must decode to the answer and its end of turn, {answer!r}, but decode "
-                f"to {text!r}; the tokenizer cannot write this answer behind its prompt, reword it."
+                f"row {row.id!r}: labels must decode to the answer and its end of turn, {answer!r}, but "
+                f"decode to {text!r}; the tokenizer cannot write this answer behind its prompt, reword it."
             )
         if self._special_ids.intersection(tokens[:-1]):
             raise UserError(
-                f"row {row.id!r}: an answer must hold no control token, got {answer!r}; remove it from the row."
+                f"row {row.id!r}: an answer must hold no control token, got {answer!r}; remove it from the "
+                f"row."
             )
 
 

@@ -14,7 +14,8 @@ _AT_ONCE = 1 << 22
 def resampled_means(scores: Scores, seed: Sequence[int], resamples: int = RESAMPLES) -> Scores:
     """Mean scores of one task after every stage, over examples drawn with replacement.
 
-    All stages share a draw (paired): what varies is which examples were asked, not which stage was lucky with them.
+    All stages share a draw (paired): what varies is which examples were asked, not which stage was lucky with
+    them.
 
     Args:
         scores: (stages, examples), 0 to 100.

@@ -42,8 +42,15 @@ class Measured(Protocol):
 class Speaker(Protocol):
     """What the evaluator needs of a `lmmcl.model.ContinualLMM`."""
 
-    model: Any
-    processor: Any
+    @property
+    def model(self) -> Any:
+        """The transformers model."""
+        ...
+
+    @property
+    def processor(self) -> Any:
+        """Its processor or tokenizer."""
+        ...
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +77,7 @@ class Kept:
     keys: Mapping[str, str]
 
 
-class EvaluationStopped(Exception):  # noqa: N818 - a request that was met, not an error
+class EvaluationStopped(Exception):
     """The evaluation was asked to stop between two batches; tasks already done are kept."""
 
 
@@ -81,7 +88,7 @@ def length(row: Row) -> tuple[int, int]:
 
 
 def batches(rows: Sequence[Row], batch_size: int) -> list[list[int]]:
-    """Indices of the rows in batches of similar length, longest first, so that a lack of memory shows at once.
+    """Indices of the rows in batches of similar length, longest first: a lack of memory shows at once.
 
     The batches do not depend on the number of processes: neither do the answers, not even in bf16.
     """
@@ -95,7 +102,7 @@ def _world() -> tuple[int, int]:
 
 
 def _anyone(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any process: a signal that reaches one of them must not leave the others waiting."""
+    """Whether the flag is set on any process: one that stops alone would leave the others waiting."""
     if _world()[1] == 1:
         return flag
     shared = torch.tensor(int(flag), device=device)
@@ -134,8 +141,8 @@ def evaluate_task(
 ) -> TaskResult:
     """Answers and scores all rows of one task; call it on every process, inside ``module.inference()``.
 
-    Batches are dealt to the processes in turn. One that runs out repeats a row whose answer is dropped, so that all of
-    them take part in the same number of forward passes (on FSDP2 a forward is collective).
+    Batches are dealt to the processes in turn. One that runs out repeats a row whose answer is dropped, so
+    that all of them take part in the same number of forward passes (on FSDP2 a forward is collective).
 
     Args:
         module: the model, its processor and its device.
@@ -201,8 +208,8 @@ def evaluate(
 ) -> Iterator[TaskResult]:
     """Measures tasks one after the other and yields each result as soon as it is known and kept.
 
-    A result that ``kept`` already holds is not made again. Call it on every process and use it up: the weights stay
-    gathered from the first task that has to be answered to the last.
+    A result that ``kept`` already holds is not made again. Call it on every process and use it up: the
+    weights stay gathered from the first task that has to be answered to the last.
 
     Args:
         module: the model, its processor, its device and how to open it for inference.

@@ -20,8 +20,9 @@ def _says_gold(prediction: str, gold: Any) -> bool:
 def cause(example: Example) -> str:
     """Why a prediction is wrong: ``format``, ``unreadable`` or ``content``.
 
-    ``format``: the gold answer stands in the prediction, in a form that the scorer does not accept. ``unreadable``: the
-    scorer could not read the prediction and the gold answer is not in it. ``content``: all else.
+    ``format``: the gold answer stands in the prediction, in a form that the scorer does not accept.
+    ``unreadable``: the scorer could not read the prediction and the gold answer is not in it. ``content``:
+    all else.
     """
     if _says_gold(example.prediction, example.gold):
         return "format"

@@ -1,4 +1,4 @@
-"""Batched greedy generation: the most likely token at every step, whatever the checkpoint's own settings ask for."""
+"""Batched greedy generation: the most likely token at every step, whatever the checkpoint's settings ask."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +23,8 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
         ids = tokenizer.eos_token_id
     if ids is None:
         raise UserError(
-            "model.path: the checkpoint must name a token that ends an answer, and neither its generation_config.json "
-            "nor its tokenizer does; set eos_token_id in one of them."
+            "model.path: the checkpoint must name a token that ends an answer, and neither its "
+            "generation_config.json nor its tokenizer does; set eos_token_id in one of them."
         )
     return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]
 
@@ -32,8 +32,9 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
 def greedy_config(model: Any, tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
     """Settings of plain greedy decoding with the checkpoint's special tokens and nothing else of its own.
 
-    A checkpoint's ``generation_config.json`` may ask for sampling, beams or a repetition penalty, and ``generate`` fills
-    whatever a caller leaves open from there. So this is a whole configuration, not a patch.
+    A checkpoint's ``generation_config.json`` may ask for sampling, beams or a repetition penalty, and
+    ``generate`` fills whatever a caller leaves open from there. So this is a whole configuration, not a
+    patch.
     """
     ends = end_tokens(model, tokenizer)
     own = model.generation_config
@@ -98,7 +99,7 @@ def generate(model: Any, processor: Any, batch: Batch, max_new_tokens: int) -> l
     _check(model, batch)
     tokenizer = getattr(processor, "tokenizer", processor)
     with _generation_config(model, greedy_config(model, tokenizer, max_new_tokens)):
-        # The caller gathered the weights: ranks may stop at different steps (the automatic choice would differ).
+        # The caller gathered the weights, so ranks may stop at different steps.
         output = model.generate(**batch.inputs, synced_gpus=False)
     answers = tokenizer.batch_decode(new_tokens(output, batch.inputs["input_ids"]), skip_special_tokens=True)
     return [answer.strip() for answer in answers]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,11 @@ from lmmcl.errors import UserError
 from lmmcl.evaluation.result import TaskResult
 
 VERSION = 1
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Sorts "step 20" before "step 100"."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 @dataclass(frozen=True)
@@ -89,19 +95,27 @@ class Matrix:
         return [stage for stage in self.stages if not stage.variant]
 
     def put(self, index: int, name: str, results: Iterable[TaskResult], *, variant: str = "") -> Stage:
-        """Enters results into a stage's row, which it makes if need be; entering the same twice changes nothing."""
+        """Enters results into a stage's row, made if need be; entering the same twice changes nothing."""
         known = {(stage.name, stage.variant): stage for stage in self.stages}
         trained = self.targets[index - 1] if index else None
         stage = known.get((name, variant)) or Stage(index, name, trained, variant)
         stage.cells.update({result.task: Cell.of(result) for result in results})
         self.stages = sorted(
             {**known, (name, variant): stage}.values(),
-            key=lambda row: (row.index, not row.variant, row.name, row.variant),
+            key=lambda row: (row.index, not row.variant, row.name, _natural(row.variant)),
         )
         return stage
 
+    def measured(self, tasks: Sequence[str]) -> list[str]:
+        """Those of the tasks that were measured at every stage."""
+        return [task for task in tasks if all(task in stage.cells for stage in self.finals)]
+
     def scores(self, tasks: Sequence[str]) -> NDArray[np.float64]:
-        """Scores of some tasks after every stage, final weights only: (stages, tasks), 0 to 100, nan where not measured."""
+        """Scores of some tasks after every stage, final weights only, 0 to 100; nan where not measured.
+
+        Returns:
+            (stages, tasks).
+        """
         rows = [
             [stage.cells[task].score if task in stage.cells else np.nan for task in tasks]
             for stage in self.finals

@@ -20,7 +20,8 @@ def result_key(weights: str, task: str, settings: Mapping[str, Any]) -> str:
     Args:
         weights: checksum of the model's weights.
         task: fingerprint of the task's rows.
-        settings: what else changes an answer or its score (scorer, most new tokens, precision, batch size, limit).
+        settings: what else changes an answer or its score (scorer, most new tokens, precision, batch size,
+            limit).
 
     Returns:
         A hexadecimal SHA-256.
@@ -30,10 +31,10 @@ def result_key(weights: str, task: str, settings: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class PredictionStore:
-    """The folder ``predictions/`` of a run: ``<stage>/<task>.jsonl`` and an ``index.json`` in every stage's folder.
+    """The folder ``predictions/`` of a run: ``<stage>/<task>.jsonl``, and an ``index.json`` per stage.
 
-    A file is written in one step when its task is done and entered in the index after that, so that a kill leaves whole
-    results only. Nothing in it depends on the time. Call it on one process.
+    A file is written in one step when its task is done and entered in the index after that, so that a kill
+    leaves whole results only. Nothing in it depends on the time. Call it on one process.
     """
 
     folder: Path
@@ -41,8 +42,8 @@ class PredictionStore:
     def find(self, stage: str, task: str, key: str) -> TaskResult | None:
         """The result with this key, from this stage or from any other stage of the run, or None.
 
-        One that another stage holds is copied to this one: a stage that changed nothing costs nothing. A damaged file
-        is passed over with a warning that names it, so that it is made again.
+        One that another stage holds is copied to this one: a stage that changed nothing costs nothing. A
+        damaged file is passed over with a warning that names it, so that it is made again.
         """
         for name in self._stages(first=stage):
             entry = self._index(name).get(task)

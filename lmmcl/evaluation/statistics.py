@@ -1,8 +1,9 @@
 """What a sequence taught and cost: the definitions of the field as pure functions of scores.
 
-S[k][j] is the score (0-100) of task j after stage k; k = 0 is the base model and T the last stage. Every function takes
-arrays (..., T+1, tasks) and reduces the last two axes, so that a bootstrap evaluates all its resamples in one call.
-Target j (counted from 0) is the one trained at stage j + 1; scores of targets not yet trained are left out.
+S[k][j] is the score (0-100) of task j after stage k; k = 0 is the base model and T the last stage. Every
+function takes arrays (..., T+1, tasks) and reduces the last two axes, so that a bootstrap evaluates all its
+resamples in one call. Target j (counted from 0) is the one trained at stage j + 1; scores of targets not yet
+trained are left out.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ Statistic = Callable[[Scores], Scores]
 
 def _check(scores: Scores, square: bool) -> int:
     """T, after a look at the shape."""
-    last = scores.shape[-2] - 1
+    last = int(scores.shape[-2]) - 1
     if last < 1:
         raise ValueError(
             f"scores of the base model and of at least one stage are needed, got {last + 1} row(s)"
@@ -49,7 +50,7 @@ def target_learning(targets: Scores) -> Scores:
 
 
 def target_forgetting(targets: Scores) -> Scores:
-    """mean_{t<T} (S[T][t] − S[t][t]): what the earlier targets lost since; negative means forgot. nan when T = 1."""
+    """mean_{t<T} (S[T][t] − S[t][t]): what earlier targets lost since; negative: forgot. nan when T = 1."""
     own = _after_own_stage(targets)
     return _mean((targets[..., -1, : own.shape[-1]] - own)[..., :-1])
 
@@ -99,15 +100,15 @@ def average_accuracy(targets: Scores) -> Scores:
 
 
 def backward_transfer(targets: Scores) -> Scores:
-    """BWT = 1/(T−1) Σ_{j<T} (S[T][j] − S[j][j]) (arXiv 1706.08840, section 2): target forgetting by its usual name."""
+    """BWT = 1/(T−1) Σ_{j<T} (S[T][j] − S[j][j]) (arXiv 1706.08840, section 2): target forgetting."""
     return target_forgetting(targets)
 
 
 def forward_transfer(targets: Scores) -> Scores:
     """FWT = 1/(T−1) Σ_{j=2..T} (S[j−1][j] − S[0][j]) (arXiv 1706.08840, section 2).
 
-    What a target gained before it was trained. The reference is the base model, where the source has a random one.
-    nan when T = 1.
+    What a target gained before it was trained. The reference is the base model, where the source has a random
+    one. nan when T = 1.
     """
     last = _check(targets, square=True)
     later = np.arange(1, last)
@@ -117,8 +118,8 @@ def forward_transfer(targets: Scores) -> Scores:
 def forgetting_measure(targets: Scores) -> Scores:
     """F = 1/(T−1) Σ_{j<T} (max_{k<T} S[k][j] − S[T][j]) (Chaudhry et al. 2018, arXiv 1801.10112, section 3).
 
-    The loss since the best earlier stage; positive means forgot. The base model, k = 0, counts among the earlier stages,
-    because a pretrained model may know a target best. nan when T = 1.
+    The loss since the best earlier stage; positive means forgot. The base model, k = 0, counts among the
+    earlier stages, because a pretrained model may know a target best. nan when T = 1.
     """
     last = _check(targets, square=True)
     known = targets[..., : last - 1]
@@ -131,12 +132,12 @@ def mean_finetune_accuracy(targets: Scores) -> Scores:
 
 
 def mean_final_accuracy(targets: Scores) -> Scores:
-    """MFN = (1/T) Σ_t S[T][t] (MCITlib, arXiv 2508.07307): all targets at the end, the same as average accuracy."""
+    """MFN = (1/T) Σ_t S[T][t] (MCITlib, arXiv 2508.07307): targets at the end, as average accuracy."""
     return average_accuracy(targets)
 
 
 def mean_average_accuracy(targets: Scores) -> Scores:
-    """MAA = (1/T) Σ_t (1/t) Σ_{j≤t} S[t][j] (MCITlib, arXiv 2508.07307): seen targets, averaged over all stages."""
+    """MAA = (1/T) Σ_t (1/t) Σ_{j≤t} S[t][j] (MCITlib, arXiv 2508.07307): seen targets, over all stages."""
     last = _check(targets, square=True)
     seen = np.tril(np.ones((last, last))) / np.arange(1, last + 1)[:, None]  # (stage, target)
     return np.asarray((targets[..., 1:, :last] * seen).sum(axis=-1).mean(axis=-1))

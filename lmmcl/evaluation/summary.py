@@ -1,4 +1,4 @@
-"""The numbers a run ends with: learning, forgetting, held-out change, each with its interval, and the flips."""
+"""The numbers a run ends with: learning, forgetting, held-out change with intervals, and the flips."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ def summarise(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Summary:
-    """Learning, forgetting, overall, held-out change and the rest, with paired bootstrap intervals over examples.
+    """Learning, forgetting, held-out change and the rest, with paired bootstrap intervals over examples.
 
     Args:
         stages: results by task after stage 0 (base model) to T, final weights only; T >= 1.

@@ -56,11 +56,12 @@ def _name(axes: Axes, name: str, x: float, y: float, colour: str) -> None:
 
 
 def comparison(runs: Mapping[str, Sequence[Summary]]) -> Figure:
-    """Target learning against held-out change, both in points from the base model; up and to the right is better.
+    """Target learning against held-out change, in points from the base model; up and to the right is better.
 
     Args:
-        runs: name of a way to train (``sa_proj``, ``full``) -> the summaries of its seeds. A small mark is a seed, the
-            lines through it its 95 % intervals over examples; a large mark is the mean of the seeds.
+        runs: name of a way to train (``sa_proj``, ``full``) -> the summaries of its seeds. A small mark is a
+            seed, the lines through it its 95 % intervals over examples; a large mark is the mean of the
+            seeds.
 
     Raises:
         UserError: there is no run, or one measured no held-out task.

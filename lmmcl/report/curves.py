@@ -1,6 +1,7 @@
 """Targets and held-out tasks over the stages: learning, forgetting, the worst stage and what came back."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def _stage_axis(axes: Axes, matrix: Matrix) -> None:
 def _end_labels(
     axes: Axes, names: Sequence[str], ends: Sequence[float], colours: Sequence[str], bold: str = ""
 ) -> None:
-    """Names at the right ends of the lines instead of a legend, moved apart, with a thin line to their own."""
+    """Names at the right ends of the lines, moved apart, each with a thin line to its own."""
     low, high = axes.get_ylim()
     gap = 0.046 * (high - low)
     last = axes.get_xlim()[1] - 0.08
@@ -69,12 +70,14 @@ def _end_labels(
         )
 
 
-def _targets(axes: Axes, matrix: Matrix, scores: Scores) -> None:
+def _targets(axes: Axes, matrix: Matrix, tasks: Sequence[str]) -> None:
     """Each target's score; a dot marks its own stage, and it is thin before that."""
+    scores = matrix.scores(tasks)
     stages = np.arange(len(scores))
-    colours = [CATEGORIES[j % len(CATEGORIES)] for j in range(scores.shape[1])]
-    for j, colour in enumerate(colours):
-        own = min(j + 1, len(scores) - 1)
+    colours = [CATEGORIES[list(matrix.targets).index(task) % len(CATEGORIES)] for task in tasks]
+    for j, (task, colour) in enumerate(zip(tasks, colours, strict=True)):
+        trained = list(matrix.targets).index(task) + 1
+        own = min(trained, len(scores) - 1)
         axes.plot(
             stages[: own + 1],
             scores[: own + 1, j],
@@ -84,18 +87,19 @@ def _targets(axes: Axes, matrix: Matrix, scores: Scores) -> None:
             linestyle=(0, (4, 2)),
         )
         axes.plot(stages[own:], scores[own:, j], color=colour, linewidth=2.0, solid_capstyle="round")
-        if j + 1 < len(scores):
+        if trained < len(scores):
             axes.plot(
                 own, scores[own, j], "o", color=colour, markersize=6.5, markeredgecolor="white", zorder=4
             )
     axes.set_ylim(-2, 102)
     axes.set_title("Targets, score", fontsize=9.5, loc="left", fontweight="bold", pad=10)
     _stage_axis(axes, matrix)
-    _end_labels(axes, list(matrix.targets), scores[-1].tolist(), colours)
+    _end_labels(axes, tasks, scores[-1].tolist(), colours)
 
 
-def _held_out(axes: Axes, matrix: Matrix, scores: Scores, summary: Summary | None) -> None:
-    """Each held-out task's change in grey, their mean in bold, its worst stage and what came back after it."""
+def _held_out(axes: Axes, matrix: Matrix, tasks: Sequence[str], summary: Summary | None) -> None:
+    """Each held-out task's change in grey, their mean in bold, its worst stage and what came back."""
+    scores = matrix.scores(tasks)
     change = scores - scores[:1]
     mean = change.mean(axis=1)
     stages = np.arange(len(change))
@@ -107,8 +111,8 @@ def _held_out(axes: Axes, matrix: Matrix, scores: Scores, summary: Summary | Non
         high = [point.high for point in summary.held_out_curve]
         axes.fill_between(stages, low, high, color=INK, alpha=0.13, linewidth=0)
     axes.plot(stages, mean, color=INK, linewidth=2.8, solid_capstyle="round", zorder=4)
-    reach = max(5.0, float(np.nanmax(np.abs(change))))
-    bottom, top = min(-5.0, float(np.nanmin(change))), max(0.0, float(np.nanmax(change)))
+    reach = max(5.0, float(np.max(np.abs(change))))
+    bottom, top = min(-5.0, float(np.min(change))), max(0.0, float(np.max(change)))
     axes.set_ylim(bottom - 0.14 * reach, top + 0.08 * reach)
     axes.set_title(
         "Held-out tasks, change from the base model", fontsize=9.5, loc="left", fontweight="bold", pad=10
@@ -116,10 +120,8 @@ def _held_out(axes: Axes, matrix: Matrix, scores: Scores, summary: Summary | Non
     _stage_axis(axes, matrix)
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
     axes.yaxis.set_major_formatter(lambda value, _: signed(value))
-    names = [*matrix.held_out, "mean"]
-    _end_labels(
-        axes, names, [*change[-1].tolist(), float(mean[-1])], [MUTED] * len(matrix.held_out) + [INK], "mean"
-    )
+    names = [*tasks, "mean"]
+    _end_labels(axes, names, [*change[-1].tolist(), float(mean[-1])], [MUTED] * len(tasks) + [INK], "mean")
     _worst(axes, mean)
 
 
@@ -128,29 +130,25 @@ def _worst(axes: Axes, mean: Scores) -> None:
     worst = 1 + int(np.argmin(mean[1:]))
     low, high = axes.get_ylim()
     axes.plot(worst, mean[worst], "v", color=LOSS, markersize=9, markeredgecolor="white", zorder=5)
-    axes.annotate(
-        f"worst {signed(mean[worst], 1)}", (worst, mean[worst]), (0, -15), textcoords="offset points", ha="center",
-        color=LOSS, fontsize=8.5, fontweight="bold", zorder=6, path_effects=halo(),
-    )  # fmt: skip
+    note: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8.5, "fontweight": "bold", "zorder": 6}
+    note["path_effects"] = halo()
+    spot = (worst, mean[worst])
+    axes.annotate(f"worst {signed(mean[worst], 1)}", spot, (0, -15), ha="center", color=LOSS, **note)
     last = len(mean) - 1
     back = mean[last] - mean[worst]
     if last > worst and back > 0.01 * (high - low):
-        axes.annotate(
-            "", (last, mean[last]), (last, mean[worst]),
-            arrowprops={"arrowstyle": "-|>", "color": GAIN, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 3}, zorder=5,
-        )  # fmt: skip
+        arrow = {"arrowstyle": "-|>", "color": GAIN, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 3}
+        axes.annotate("", (last, mean[last]), (last, mean[worst]), arrowprops=arrow, zorder=5)
         axes.plot(
             [worst, last], [mean[worst]] * 2, color=LOSS, linewidth=0.8, linestyle=(0, (2, 2)), zorder=3
         )
-        axes.annotate(
-            f"{signed(back, 1)} came back", (last, mean[worst]), (0, -11), textcoords="offset points", ha="right",
-            color=GAIN, fontsize=8.5, fontweight="bold", zorder=6, path_effects=halo(),
-        )  # fmt: skip
+        end = (last, mean[worst])
+        axes.annotate(f"{signed(back, 1)} came back", end, (0, -11), ha="right", color=GAIN, **note)
 
 
-def _legend_text(matrix: Matrix, summary: Summary | None) -> str:
+def _legend_text(held_out: bool, summary: Summary | None) -> str:
     band = " with its 95 % interval" if summary is not None else ""
-    right = f"; right: each held-out task in grey, their mean in black{band}" if matrix.held_out else ""
+    right = f"; right: each held-out task in grey, their mean in black{band}" if held_out else ""
     return f"A dot where a target was trained, dashed before{right}"
 
 
@@ -158,24 +156,26 @@ def curves(matrix: Matrix, summary: Summary | None = None) -> Figure:
     """Two panels over the stages: targets on the left, held-out tasks on the right.
 
     Args:
-        matrix: at least the base model and one stage; final weights are shown.
+        matrix: at least the base model and one stage; final weights of tasks measured at every stage are
+        shown.
         summary: adds the 95 % band of the held-out mean.
     """
-    panels = [tasks for tasks in (matrix.targets, matrix.held_out) if tasks]
+    targets, held_out = matrix.measured(matrix.targets), matrix.measured(matrix.held_out)
+    panels = 2 if held_out else 1
     left, top, bottom = 0.55, 1.15, 0.60
     wide = max(_NARROWEST, _PER_STAGE * (len(matrix.finals) - 1))
     panel = wide + _LABELS + 0.25
     with styled():
-        figure = new_figure(left + len(panels) * panel, top + _PANEL_HEIGHT + bottom)
+        figure = new_figure(left + panels * panel, top + _PANEL_HEIGHT + bottom)
         headline(
             figure,
             "Learning and forgetting, stage by stage",
-            _legend_text(matrix, summary),
+            _legend_text(bool(held_out), summary),
             0.25,
         )
         axes = place(figure, left, bottom, wide, _PANEL_HEIGHT)
-        _targets(axes, matrix, matrix.scores(matrix.targets))
-        if matrix.held_out:
+        _targets(axes, matrix, targets)
+        if held_out:
             axes = place(figure, left + panel, bottom, wide, _PANEL_HEIGHT)
-            _held_out(axes, matrix, matrix.scores(matrix.held_out), summary)
+            _held_out(axes, matrix, held_out, summary)
     return figure

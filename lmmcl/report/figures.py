@@ -30,7 +30,7 @@ def draw_run(matrix: Matrix, summary: Summary | None, folder: Path) -> list[Path
 
 
 def draw_comparison(runs: Mapping[str, Sequence[Summary]], folder: Path) -> list[Path]:
-    """Writes ``comparison.png`` and ``comparison.svg`` of several runs, each given by the summaries of its seeds.
+    """Writes ``comparison.png`` and ``.svg`` of several runs, each given by the summaries of its seeds.
 
     Returns:
         The written paths.

@@ -13,7 +13,7 @@ from lmmcl.report.style import CHANGE, FAINT, INK, MUTED, headline, label, new_f
 
 _CELL, _ROW, _GAP = 0.74, 0.46, 0.22
 _LEFT, _RIGHT, _TOP, _BOTTOM = 1.70, 0.30, 1.28, 0.80
-_LINE, _NARROWEST = 0.125, 7.2
+_LINE, _NARROWEST = 0.14, 7.2
 _SMALLEST_SCALE = 20.0
 MEAN = "mean"
 
@@ -80,7 +80,7 @@ def _columns(axes: Axes, name: str, tasks: Sequence[str], x: float, lines: int) 
     starts = [x + i * _CELL for i in range(len(tasks))]
     for task, start in zip(tasks, starts, strict=True):
         head = axes.text(start + _CELL / 2, -0.10, label(task), ha="center", va="baseline", fontsize=7.8)
-        head.set(linespacing=1.0, fontweight="bold" if task == MEAN else "normal")
+        head.set(linespacing=1.15, fontweight="bold" if task == MEAN else "normal")
     rule = -0.18 - _LINE * lines
     axes.plot([x + 0.02, starts[-1] + _CELL - 0.02], [rule, rule], color=FAINT, linewidth=1.0, clip_on=False)
     axes.text(
@@ -119,8 +119,9 @@ def _legend(figure: Figure, scale: Normalize, left: float, width: float) -> None
 def heat_map(matrix: Matrix) -> Figure:
     """Stages by tasks, targets apart from held-out tasks.
 
-    The number in a cell is the score, its colour the change from the base model, which stands below it in small; a frame
-    marks the task that a stage trained. Rows of variants ("before WiSEFT") stand above the stage's own.
+    The number in a cell is the score, its colour the change from the base model, which stands below it in
+    small; a frame marks the task that a stage trained. Rows of variants ("before WiSEFT") stand above the
+    stage's own.
     """
     groups = [
         (name, tasks) for name, tasks in (("targets", matrix.targets), ("held-out", matrix.held_out)) if tasks
@@ -135,7 +136,7 @@ def heat_map(matrix: Matrix) -> Figure:
         headline(
             figure,
             "What each stage taught and what it cost",
-            "Score after every stage (0–100), below it the change from the base model; framed: the task just trained",
+            "Score after every stage (0–100), below it the change from the base model; framed: just trained",
             0.25,
         )
         axes = place(figure, _LEFT, _BOTTOM, width, height)

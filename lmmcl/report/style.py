@@ -1,4 +1,4 @@
-"""How our pictures look: fonts, colours for every eye, labels that do not collide, files with the same bytes."""
+"""How our pictures look: fonts, colours for every eye, labels apart, files with the same bytes."""
 
 import io
 import textwrap
@@ -31,8 +31,8 @@ CATEGORIES = (
     "#26807A",
     "#6B6B1F",
 )
-# Orange for what was lost, blue for what was gained: told apart with every common colour blindness; in grey the sign in
-# the cell tells.
+# Orange for what was lost, blue for what was gained: told apart with every common colour blindness; in grey
+# the sign in the cell tells.
 CHANGE = LinearSegmentedColormap.from_list(
     "change", ["#8f3a05", "#d9742b", "#f3c096", "#f7f6f3", "#a8cfe6", "#3f8fc4", "#084a80"], N=512
 )
@@ -109,10 +109,10 @@ def signed(change: float, digits: int = 0) -> str:
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Moves labels apart until they stand at least ``gap`` from each other, each as near its place as that allows.
+    """Moves labels apart until they stand at least ``gap`` from each other, each as near its place as can be.
 
-    Labels that touch are joined to a block around their mean (pool adjacent violators); order is kept, and blocks
-    are pushed back between ``low`` and ``high``.
+    Labels that touch are joined to a block around their mean (pool adjacent violators); order is kept, and
+    blocks are pushed back between ``low`` and ``high``.
     """
     order = np.argsort(np.asarray(positions), kind="stable")
     blocks: list[list[float]] = []  # [centre, members]

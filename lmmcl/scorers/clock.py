@@ -10,7 +10,8 @@ from lmmcl.scorers.numbers import UNITS
 from lmmcl.scorers.score import Score
 
 _WORD = "|".join(sorted(UNITS, key=len, reverse=True))
-_NUMBER = rf"(?:\d{{1,2}}|(?:twenty|thirty|forty|fifty)[- ](?:one|two|three|four|five|six|seven|eight|nine)|{_WORD})"
+_TENS, _ONES = "twenty|thirty|forty|fifty", "one|two|three|four|five|six|seven|eight|nine"
+_NUMBER = rf"(?:\d{{1,2}}|(?:{_TENS})[- ](?:{_ONES})|{_WORD})"
 _DIGITAL = re.compile(r"(?<![\d:.])(\d{1,2})\s?[:.h]\s?(\d{2})(?::\d{2})?(?![\d:]|\.\d)", re.IGNORECASE)
 _SPOKEN = re.compile(
     rf"\b(?P<minute>quarter|half|{_NUMBER})(?:\s+minutes?)?\s+(?P<side>past|after|to|before)\s+(?P<hour>{_NUMBER})\b",
@@ -36,8 +37,8 @@ def _spoken(match: re.Match[str]) -> tuple[int, int]:
 def read_time(text: str) -> tuple[int, int] | None:
     """The time a text states as (hour 0-11 of the dial, minute 0-59); None when it states none or several.
 
-    Read are "03:05", "3.05", "3h05", "3:05 PM", "3:05:40", "ten past three", "half past 3", "quarter to four" and
-    "3 o'clock". A time that no clock shows ("14:72") is not one.
+    Read are "03:05", "3.05", "3h05", "3:05 PM", "3:05:40", "ten past three", "half past 3", "quarter to four"
+    and "3 o'clock". A time that no clock shows ("14:72") is not one.
     """
     plain = unicodedata.normalize("NFKC", text).replace("’", "'")
     times = [(int(match[1]), int(match[2])) for match in _DIGITAL.finditer(plain)]
@@ -52,8 +53,8 @@ def read_time(text: str) -> tuple[int, int] | None:
 def clock(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     """1 when hour and minute are both right, with a part for each.
 
-    The hours are compared on the dial (a face cannot tell 03:00 from 15:00), the minute may be off by one and wraps at
-    60, and the hour is not carried: 09:59 for 10:00 has the right minute and the wrong hour.
+    The hours are compared on the dial (a face cannot tell 03:00 from 15:00), the minute may be off by one and
+    wraps at 60, and the hour is not carried: 09:59 for 10:00 has the right minute and the wrong hour.
 
     Args:
         prediction: the model's answer.
@@ -69,7 +70,8 @@ def clock(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     wanted = read_time(str(gold))
     if wanted is None:
         raise UserError(
-            f"scorer clock: the gold answer must be a time as HH:MM, got {gold!r}; correct the row or its scorer."
+            f"scorer clock: the gold answer must be a time as HH:MM, got {gold!r}; "
+            "correct the row or its scorer."
         )
     said = read_time(prediction)
     if said is None:

@@ -24,7 +24,7 @@ def accepted(gold: Any, scorer: str) -> list[str]:
 
 
 def exact_match(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
-    """1 when the prediction equals a gold answer up to case, punctuation, articles, number words and lead-ins.
+    """1 when the prediction equals a gold answer up to case, punctuation, articles, number words, lead-ins.
 
     Args:
         prediction: the model's answer.

@@ -20,8 +20,8 @@ _NOTHING = re.compile(
 def read_integer(text: str) -> Fraction | None:
     """The one number a text states, or None when it states none or several different ones.
 
-    "One" beside another number is a pronoun ("5, the one on the left is small"); "no phones" and "none" are 0; a total
-    or an answer named as such wins over its summands.
+    "One" beside another number is a pronoun ("5, the one on the left is small"); "no phones" and "none" are
+    0; a total or an answer named as such wins over its summands.
     """
     answer = without_lead_in(text)
     without_no_one = re.sub(r"\b(?:no|not)\s+one\b", "none", answer, flags=re.IGNORECASE)
@@ -40,8 +40,8 @@ def read_integer(text: str) -> Fraction | None:
 def integer(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     """1 when the prediction states the gold integer.
 
-    A fraction ("3.5") is read as itself and is therefore wrong, never as its digits; several different numbers, or
-    none, count as unreadable.
+    A fraction ("3.5") is read as itself and is therefore wrong, never as its digits; several different
+    numbers, or none, count as unreadable.
 
     Args:
         prediction: the model's answer.
@@ -57,7 +57,8 @@ def integer(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     wanted = None if gold is None or isinstance(gold, bool) else read_integer(str(gold))
     if wanted is None or wanted.denominator != 1:
         raise UserError(
-            f"scorer integer: the gold answer must state one integer, got {gold!r}; correct the row or its scorer."
+            f"scorer integer: the gold answer must state one integer, got {gold!r}; "
+            "correct the row or its scorer."
         )
     stated = read_integer(prediction)
     return Score(float(stated == wanted), parsed=stated is not None)

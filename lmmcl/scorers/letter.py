@@ -49,7 +49,7 @@ def _explicit(answer: str) -> str | None:
 
 
 def _leading(answer: str) -> str | None:
-    """The letter of "B. foo" or "(b) foo", unless others follow as its equals ("A, C" or the list of all options)."""
+    """The letter of "B. foo" or "(b) foo", unless others follow as its equals ("A, C", or all options)."""
     match = _LEADING.match(answer)
     if match is None:
         return None
@@ -72,11 +72,11 @@ def _by_text(answer: str, options: Mapping[str, str]) -> str | None:
 
 def _in_passing(answer: str) -> str | None:
     """The one letter that stands alone somewhere in a sentence ("It's B", "I think (b)")."""
-    bracketed = {letter.upper() for letter in _BRACKETED.findall(answer)}
+    bracketed = {str(letter).upper() for letter in _BRACKETED.findall(answer)}
     if len(bracketed) == 1:
         return bracketed.pop()
     capitals = {
-        match[1] for match in _CAPITAL.finditer(answer) if not _is_a_word(match[1], answer, match.end())
+        str(match[1]) for match in _CAPITAL.finditer(answer) if not _is_a_word(match[1], answer, match.end())
     }
     if capitals:
         return capitals.pop() if len(capitals) == 1 else None
@@ -108,9 +108,10 @@ def read_letter(text: str, options: Sequence[Any] | Mapping[str, Any] | None = N
 def letter(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     """1 when the prediction chooses the gold option.
 
-    Understood are the letter alone in any case ("b", "(B)", "B."), with the option's text ("B. foo"), in a sentence
-    ("It's B", "Answer: B"), and, when ``meta["options"]`` holds the texts, the text of the option instead of its letter.
-    The letters of words and contractions ("It's") are never read, and neither are the article "A" and the pronoun "I".
+    Understood are the letter alone in any case ("b", "(B)", "B."), with the option's text ("B. foo"), in a
+    sentence ("It's B", "Answer: B"), and, when ``meta["options"]`` holds the texts, the text of the option
+    instead of its letter. The letters of words and contractions ("It's") are never read, and neither are the
+    article "A" and the pronoun "I".
 
     Args:
         prediction: the model's answer.

@@ -1,4 +1,4 @@
-"""The normal form in which free answers are compared: case, punctuation, articles and lead-ins do not matter."""
+"""The normal form of free answers: case, punctuation, articles and lead-ins do not matter."""
 
 import re
 import unicodedata
@@ -15,15 +15,15 @@ _KEPT = re.compile(r"[^\W_]+(?:\.\d+)?|%", re.UNICODE)
 
 
 def without_lead_in(text: str) -> str:
-    """The answer itself: Unicode-normalised (NFKC), stripped, and without an opening such as "The answer is"."""
+    """The answer itself: Unicode-normalised (NFKC), stripped, without an opening such as "The answer is"."""
     return _LEAD_IN.sub("", unicodedata.normalize("NFKC", text).replace("’", "'")).strip()
 
 
 def tokens(text: str) -> list[str]:
     """The words of an answer in normal form.
 
-    Lower case, no punctuation but a decimal point, no thousands separator, number words up to twelve as digits, and no
-    articles (unless articles are all there is: "A" is an answer).
+    Lower case, no punctuation but a decimal point, no thousands separator, number words up to twelve as
+    digits, and no articles (unless articles are all there is: "A" is an answer).
     """
     plain = _THOUSANDS.sub("", without_lead_in(text).casefold().translate(_APOSTROPHES))
     words = [str(SMALL_NUMBERS.get(word, word)) for word in _KEPT.findall(plain)]

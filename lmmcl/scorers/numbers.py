@@ -18,7 +18,8 @@ SMALL_NUMBERS: dict[str, int] = {word: value for word, value in UNITS.items() if
 # A digit run glued to letters is a name or an ordinal ("3D", "2nd", "B12"), not a count.
 _DIGITS = r"(?<![\w.,/])[-−+]?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?![\w/])"
 _WORD = "|".join(sorted([*UNITS, *_SCALES, "dozen"], key=len, reverse=True))
-_WORDS = rf"\b(?:(?:half\s+)?an?\s+(?=dozen|hundred|thousand|million))?(?:{_WORD})(?:(?:\s*-\s*|\s+|\s+and\s+)(?:{_WORD}))*\b"
+_ARTICLE = r"(?:(?:half\s+)?an?\s+(?=dozen|hundred|thousand|million))"
+_WORDS = rf"\b{_ARTICLE}?(?:{_WORD})(?:(?:\s*-\s*|\s+|\s+and\s+)(?:{_WORD}))*\b"
 _MENTION = re.compile(rf"(?P<digits>{_DIGITS})|(?P<words>{_WORDS})", re.IGNORECASE)
 
 
@@ -48,7 +49,7 @@ def _of_words(phrase: str) -> list[Fraction]:
 
 
 def mentions(text: str) -> list[Fraction]:
-    """All numbers a text mentions, in order, exactly: "3.5" is seven halves, "twenty-one" is 21, "1,200" is 1200."""
+    """All numbers a text mentions, in order and exact: "3.5" is seven halves, "1,200" is 1200."""
     found: list[Fraction] = []
     for match in _MENTION.finditer(unicodedata.normalize("NFKC", text)):
         digits = match["digits"]

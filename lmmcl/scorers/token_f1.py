@@ -10,13 +10,13 @@ from lmmcl.scorers.score import Score
 
 
 def f1(said: list[str], wanted: list[str]) -> float:
-    """Harmonic mean of precision and recall over words, each counted as often as it occurs; 0 without a shared word."""
+    """Harmonic mean of precision and recall over words, each counted as often as it occurs."""
     shared = sum((Counter(said) & Counter(wanted)).values())
     return 2 * shared / (len(said) + len(wanted)) if shared else 0.0
 
 
 def token_f1(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
-    """The best word F1 with a gold answer, over bags of normalised words (SQuAD, arXiv 1606.05250, section 6.1).
+    """The best word F1 with a gold answer, over bags of normalised words (SQuAD, arXiv 1606.05250).
 
     Args:
         prediction: the model's answer.

@@ -16,8 +16,8 @@ _BOTH = re.compile(r"^\W*(?:yes|no)\s*(?:and|or|/|,)\s*(?:yes|no)\b", re.IGNOREC
 def read_yes_no(text: str) -> bool | None:
     """True for yes, False for no, None when the text says neither or both.
 
-    The first word decides ("No, there is one; yes, really" is a no); otherwise all mentions must agree, and "no" before
-    a noun ("there is no cell wall") is not an answer to the question asked.
+    The first word decides ("No, there is one; yes, really" is a no); otherwise all mentions must agree, and
+    "no" before a noun ("there is no cell wall") is not an answer to the question asked.
     """
     answer = without_lead_in(text)
     if _BOTH.match(answer):

@@ -23,19 +23,22 @@ PARTS = (
 )
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n" + PARTS % "IMAGE" + "<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    + PARTS
+    % "IMAGE"
+    + "<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 VICUNA = (  # LLaVA-1.5: no end of turn, a space before and behind every text
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
     "{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}IMAGE\n{% endfor %}"
-    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] + ' ' }}{% endfor %}"
-    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] + ' ' }}{% "
+    "endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 LLAMA3 = (  # writes the begin-of-text token, trims every text
     "<|begin|>{% for message in messages %}<|head|>{{ message['role'] }}<|/head|>\n\n"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] | trim }}"
-    "{% endif %}{% endfor %}<|eot|>{% endfor %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] | "
+    "trim }}{% endif %}{% endfor %}<|eot|>{% endfor %}"
     "{% if add_generation_prompt %}<|head|>assistant<|/head|>\n\n{% endif %}"
 )
 MISTRAL = (  # the prompt ends with the user's turn: there is no generation prompt
@@ -43,9 +46,9 @@ MISTRAL = (  # the prompt ends with the user's turn: there is no generation prom
     "{% else %}" + PARTS % "" + "</s>{% endif %}{% endfor %}"
 )
 GEMMA = (
-    "<bos>{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else 'user' }}\n"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] | trim }}"
-    "{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}"
+    "<bos>{% for message in messages %}<start_of_turn>{{ 'model' if message['role'] == 'assistant' else "
+    "'user' }}\n{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}{{ "
+    "part['text'] | trim }}{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 CHATML_TOKENS = ["<|im_start|>", "<|im_end|>"]
@@ -53,7 +56,9 @@ CHATML_TOKENS = ["<|im_start|>", "<|im_end|>"]
 
 def _text(image: str, special: list[str], eos: str, bos: str | None = None, **named: str) -> Any:
     text = tokenizer()
-    text.add_special_tokens({"additional_special_tokens": [image, *special, *named.values()], "eos_token": eos})
+    text.add_special_tokens(
+        {"additional_special_tokens": [image, *special, *named.values()], "eos_token": eos}
+    )
     if bos is not None:
         text.add_special_tokens({"bos_token": bos})
     for name, token in {"image_token": image, **named}.items():
@@ -75,7 +80,9 @@ def llava(template: str = CHATML, eos: str = "<|im_end|>", bos: str | None = Non
 
 def llava_next() -> Any:
     pictures = LlavaNextImageProcessorPil(
-        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_grid_pinpoints=[[28, 56], [56, 28]]
+        size={"shortest_edge": 28},
+        crop_size={"height": 28, "width": 28},
+        image_grid_pinpoints=[[28, 56], [56, 28]],
     )
     return LlavaNextProcessor(
         pictures,
@@ -90,7 +97,12 @@ def llava_next() -> Any:
 def gemma3() -> Any:
     """Its pictures bring line breaks of their own, which merge with those of the text."""
     text = _text(
-        "<img>", ["<start_of_turn>", "<end_of_turn>"], "<end_of_turn>", "<bos>", boi_token="<boi>", eoi_token="<eoi>"
+        "<img>",
+        ["<start_of_turn>", "<end_of_turn>"],
+        "<end_of_turn>",
+        "<bos>",
+        boi_token="<boi>",
+        eoi_token="<eoi>",
     )
     pictures = Gemma3ImageProcessorPil(size={"height": 28, "width": 28})
     return Gemma3Processor(pictures, text, GEMMA.replace("IMAGE", "<boi>"), image_seq_length=4)
@@ -98,11 +110,17 @@ def gemma3() -> Any:
 
 def idefics3() -> Any:
     """It splits pictures into tiles with markers and line breaks between."""
-    markers = ["<fake_token_around_image>", "<global-img>", *(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2))]
+    markers = [
+        "<fake_token_around_image>",
+        "<global-img>",
+        *(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2)),
+    ]
     text = _text("<image>", [*CHATML_TOKENS, *markers], "<|im_end|>")
     text.fake_image_token = markers[0]
     pictures = Idefics3ImageProcessorPil(size={"longest_edge": 56}, max_image_size={"longest_edge": 28})
-    return Idefics3Processor(pictures, text, image_seq_len=3, chat_template=CHATML.replace("IMAGE", "<image>"))
+    return Idefics3Processor(
+        pictures, text, image_seq_len=3, chat_template=CHATML.replace("IMAGE", "<image>")
+    )
 
 
 def mllama() -> Any:

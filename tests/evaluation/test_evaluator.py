@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from lmmcl.data.batch import Batch
 from lmmcl.data.row import Row
@@ -154,7 +154,7 @@ def rank_main(rank: int, folder: str) -> None:
 def test_any_number_of_processes_gives_the_result_of_one(tmp_path: Path) -> None:
     for world in (2, 3):
         (tmp_path / str(world)).mkdir()
-    mp.spawn(rank_main, (str(tmp_path),), 3)
+    spawn(rank_main, (str(tmp_path),), 3)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     for world, n in itertools.product((2, 3), SIZES):
         reference = measure(n)[0].to_jsonl()
         kept = (tmp_path / str(world) / "predictions" / "00-base" / f"t{n}.jsonl").read_bytes()

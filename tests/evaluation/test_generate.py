@@ -1,6 +1,5 @@
 """Greedy generation does not depend on the batch or on a checkpoint's taste for sampling."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,13 +25,11 @@ QUESTIONS = [
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     folder = tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-    with (
-        torch.no_grad()
-    ):  # a random model hardly looks at its input: make it sensitive, and its answers differ
-        generator = torch.Generator().manual_seed(0)
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    # A random model hardly looks at its input: make it sensitive, and its answers differ.
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     # Several ends, as Llama and Qwen checkpoints have: answers of a batch end at different steps.
     model.generation_config.eos_token_id = [1, *range(6, 60)]
     return model, AutoProcessor.from_pretrained(folder)

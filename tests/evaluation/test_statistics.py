@@ -34,7 +34,7 @@ TARGETS: dict[str, Callable[[Table, int], float]] = {
 }
 
 
-def change(S: Table, k: int) -> float:  # noqa: N803 - the letter of the definitions
+def change(S: Table, k: int) -> float:
     return mean([S[k][h] - S[0][h] for h in range(len(S[0]))])
 
 

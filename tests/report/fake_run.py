@@ -17,7 +17,10 @@ LEARNED = [
     [68.0, 50.2, 78.2, 74.4, 1.6],
     [64.8, 47.0, 76.4, 70.8, 58.6],
 ]
-COSTS = {"full": [0, -8, -22, -16, -20, -12], "sa_proj": [0, -0.8, -3.4, -2.0, -1.4, -0.9]}
+COSTS: dict[str, list[float]] = {
+    "full": [0, -8, -22, -16, -20, -12],
+    "sa_proj": [0, -0.8, -3.4, -2.0, -1.4, -0.9],
+}
 
 
 def result(task: str, score: float, stage: int, n: int, seed: int, unparsed: float = 0.0) -> TaskResult:
@@ -44,7 +47,8 @@ def fake_run(
 ) -> tuple[Matrix, Summary | None]:
     """The matrix after so many stages, and its summary when there is a stage to sum up."""
     spread = np.random.default_rng(1).uniform(0.4, 1.7, size=len(HELD_OUT))
-    matrix, results = Matrix(TARGETS, HELD_OUT), []
+    matrix = Matrix(TARGETS, HELD_OUT)
+    results: list[dict[str, TaskResult]] = []
     for k in range(stages + 1):
         gain = 0.85 if recipe == "sa_proj" else 1.0
         scores = {task: gain * LEARNED[k][j] for j, task in enumerate(TARGETS)}

@@ -9,8 +9,10 @@ from lmmcl.scorers import Score, exact_match
 @pytest.mark.parametrize(
     ("said", "gold"),
     [
-        ("Red", "red"), ("the red car.", "red car"), ("Answer: red", "red"), ("The answer is: red", "red"), ("two", "2"),
-        ("t-shirt", "T shirt"), ("1,000", "1000"), ("3.5", "3.5"), ("dog's", "dogs"), ("  red  \n", "red"), ("A", "a"),
+        ("Red", "red"), ("the red car.", "red car"), ("Answer: red", "red"),
+        ("The answer is: red", "red"), ("two", "2"),
+        ("t-shirt", "T shirt"), ("1,000", "1000"), ("3.5", "3.5"), ("dog's", "dogs"),
+        ("  red  \n", "red"), ("A", "a"),
         ("blue", ["red", "blue"]), ("12 %", "12%"),
     ],
 )  # fmt: skip

@@ -12,10 +12,13 @@ BIRDS = ["house wren", "marsh wren", "wren", "winter wren"]
 @pytest.mark.parametrize(
     "said",
     [
-        "B", "b", "B.", "(b)", "(B)", "B)", "b.", " B\n", "**B**", "B. foo", "b) foo", "(b) foo", "B: foo", "B, foo",
-        "It's B", "It’s B", "It's B.", "it's b", "Answer: B", "answer: b", "The answer is B.", "The answer is (b)",
+        "B", "b", "B.", "(b)", "(B)", "B)", "b.", " B\n", "**B**", "B. foo", "b) foo", "(b) foo",
+        "B: foo", "B, foo",
+        "It's B", "It’s B", "It's B.", "it's b", "Answer: B", "answer: b", "The answer is B.",
+        "The answer is (b)",
         "The correct answer is option B", "I think it is B", "I choose B", "Option B", "A bird; that is B",
-        "A is wrong, C too. Answer: B", "[B]", '"B"', "The answer is not C but the option B", "B B", "It is not A, it's B",
+        "A is wrong, C too. Answer: B", "[B]", '"B"', "The answer is not C but the option B", "B B",
+        "It is not A, it's B",
         "Ｂ",
     ],
 )  # fmt: skip

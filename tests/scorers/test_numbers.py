@@ -4,7 +4,8 @@ from fractions import Fraction
 
 from lmmcl.scorers.numbers import mentions
 
-ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+ONES += " seventeen eighteen nineteen"
 TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety"
 
 

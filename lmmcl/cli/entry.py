@@ -1,0 +1,85 @@
+"""Finds the command, runs it, and turns what goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from lmmcl.errors import UserError
+
+COMMANDS = {
+    "fit": "teach a model a sequence of tasks, and measure it before and after every one",
+    "validate": "measure a stage of a run, or any model, again",
+    "recipes": "show what each recipe would train in a model, and its memory",
+    "export": "write a stage of a run as a Hugging Face folder",
+}
+USAGE = f"""usage: lmmcl COMMAND ...
+
+Teach a large multimodal model new skills one after the other without losing the old ones, and measure both.
+
+commands:
+{chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
+
+lmmcl COMMAND --help says more; --debug with any command shows the traceback of an error.
+A first run, in minutes on two CPU cores:  lmmcl fit --config configs/seq.yaml
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: without the program's name; None takes the process's.
+
+    Returns:
+        exit code: 0, or 2 for a mistake that the user can mend, or 1 for anything else that went wrong. A run that is
+        asked to stop by SIGTERM leaves by ``SystemExit(143)``.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        _run([word for word in given if word != "--debug"])
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; go on with --ckpt_path last.", 130)
+    except Exception as error:  # the last resort: one line instead of a traceback, which --debug shows
+        if debug:
+            traceback.print_exc()
+        reason = " ".join(str(error).split()) or "no reason given"
+        return _fail(f"{type(error).__name__}: {reason} (--debug shows where)", 1)
+    return 0
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return
+    command = words[0]
+    if command in ("-V", "--version"):
+        from lmmcl import __version__
+
+        print(f"lmmcl {__version__}")
+        return
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, n=1, cutoff=0.4)
+        raise UserError(
+            f"there is no command {command!r}; {f'did you mean {near[0]}? ' if near else ''}"
+            f"Commands are {', '.join(COMMANDS)}."
+        )
+    # Appended, never inserted: a user's callbacks/ or code may be named in a YAML, and shadows nothing.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    import_module(f"lmmcl.cli.{command}").run(words[1:])
+
+
+def _fail(message: str, code: int) -> int:
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    print(f"lmmcl: error{f' (process {rank})' if rank else ''}: {message}", file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,100 @@
+"""DDP and FSDP2 on two gloo processes end with the weights of one process, and resume each other's checkpoints."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny import tiny_checkpoint
+from tests.two_processes import fit
+
+STAGES = ("01-first", "02-second")
+RUNS = (
+    *("ddp", "ddp-accumulated", "ddp-resumed-2", "ddp-resumed-5", "fsdp2", "fsdp2-accumulated"),
+    *("fsdp2-resumed-2", "fsdp2-resumed-5", "ddp-to-fsdp2", "fsdp2-to-one", "one-to-fsdp2"),
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    checkpoint = tiny_checkpoint(out / "tiny")
+    fit(checkpoint, out / "one", "auto", 1)
+    fit(checkpoint, out / "one-bf16", "auto", 1, precision="bf16-mixed")
+    fit(checkpoint, out / "one-accumulated", "auto", 1, micro_batch_size=4)
+    fit(checkpoint, out / "one-to-fsdp2", "auto", 1, kill_at=5)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "tests.two_processes", str(checkpoint), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=420,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    fit(checkpoint, out / "fsdp2-to-one", "auto", 1, resume=True)
+    return out
+
+
+def weights(run: Path, stage: str) -> dict[str, torch.Tensor]:
+    return load_file(run / "stages" / stage / "weights.safetensors")
+
+
+def assert_same(run: Path, reference: Path, tolerance: float) -> None:
+    for stage in STAGES:
+        mine, other = weights(run, stage), weights(reference, stage)
+        assert mine.keys() == other.keys()
+        for name in mine:
+            torch.testing.assert_close(mine[name], other[name], rtol=0, atol=tolerance, msg=f"{stage} {name}")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_two_processes_end_with_the_weights_of_one(run: str, runs: Path) -> None:
+    # Weights move by about 1e-2 a step here; Adam turns rounding of a tiny gradient into at most 1e-4 of it.
+    assert_same(runs / run, runs / "one", 1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_a_resumed_run_has_the_bytes_of_one_that_was_never_stopped(strategy: str, runs: Path) -> None:
+    for step in (2, 5):
+        for stage in STAGES:
+            file = f"stages/{stage}/weights.safetensors"
+            assert (runs / f"{strategy}-resumed-{step}" / file).read_bytes() == (runs / strategy / file).read_bytes()
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(runs: Path) -> None:
+    assert_same(runs / "one-accumulated", runs / "one", 1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_bf16_follows_one_process_in_bf16(strategy: str, runs: Path) -> None:
+    for stage in STAGES:
+        mine, other = weights(runs / f"{strategy}-bf16", stage), weights(runs / "one-bf16", stage)
+        moved = sum(float((other[n] - weights(runs / "one", "00-base").get(n, other[n])).norm()) for n in other)
+        apart = sum(float((mine[n] - other[n]).norm()) for n in other)
+        exact = weights(runs / "one", stage)
+        rounding = sum(float((exact[n] - other[n]).norm()) for n in other)
+        assert apart <= 2 * rounding, f"{stage}: {apart} apart, bf16 itself is {rounding} from fp32 ({moved})"
+
+
+@pytest.mark.parametrize("run", ["ddp", "fsdp2"])
+def test_every_sample_is_scored_once_and_scores_agree(run: str, runs: Path) -> None:
+    mine, other = (json.loads((runs / name / "matrix.json").read_text()) for name in (run, "one"))
+    assert mine == other
+    assert {cell["n"] for stage in mine["stages"] for cell in stage["cells"].values()} == {7}
+
+
+def test_anchors_add_no_bytes_to_a_checkpoint(runs: Path) -> None:
+    last = sorted((runs / "fsdp2-to-one" / "last").iterdir())[-1]
+    state = json.loads((last / "manifest.json").read_text())["state"]
+    keys = {key.split("/")[1] for key in state["references"]}
+    assert keys == {"LwF", "WiSEFT"}
+    files = json.loads((last / "manifest.json").read_text())["files"]
+    held = {key for entry in files.values() for key in entry["pieces"] if key.startswith("callback/")}
+    assert held == {"callback/HeldOutEvaluation/canary_log_probabilities"}
