@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,6 +100,8 @@ class ContinualLMM(LightningModule):
             raise UserError(f"model.checkpoint_every_n_steps must be at least 1, got {checkpoint_every_n_steps}.")
         if schedule not in SCHEDULES:
             raise UserError(f"model.schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
+        # Lightning would announce 1000 epochs before the driver sets the number of the sequence.
+        warnings.filterwarnings("ignore", message="`max_epochs` was not set")
         self.save_hyperparameters()
         self.checkpoint = Checkpoint(path, revision, trust_remote_code, attn_implementation, from_scratch)
         self.processor = self.checkpoint.processor()
@@ -218,7 +221,7 @@ class ContinualLMM(LightningModule):
         self._transform = logit_transform(model.config)
         self._hook = AnswerHook(self._head)
         if self.hparams["activation_checkpointing"]:
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         strategy = self.trainer.strategy
         if isinstance(strategy, FSDP2Strategy):
             units = [*self.anatomy.decoder_layers, *self.anatomy.vision_blocks]
@@ -246,7 +249,9 @@ class ContinualLMM(LightningModule):
 
     def freeze_what_gets_no_gradient(self, batch: Batch) -> None:
         """Runs one backward, freezes and lists trained parameters it does not reach (DDP would raise on them)."""
-        self.token_outputs(batch).map(cross_entropy).sum().backward()
+        with self.autocast():
+            loss = self.token_outputs(batch).map(cross_entropy).sum()
+        loss.backward()
         parameters = self.trained_parameters()
         reached = torch.tensor([p.grad is not None for p in parameters.values()], device=self.device)
         if dist.is_initialized():
@@ -434,14 +439,17 @@ class ContinualLMM(LightningModule):
         """Eval mode, no gradient, the training's autocast; sharded parameters stay gathered if asked."""
         training = {module: module.training for module in self.model.modules()}
         self.model.eval()
-        # A cast made here and kept by an autocast around us would cut the student's gradient.
-        cast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=gather)
         try:
-            with torch.no_grad(), cast, gathered(self.model) if gather else nullcontext():
+            # A cast made here and kept by an autocast around us would cut the student's gradient.
+            with torch.no_grad(), self.autocast(cache=gather), gathered(self.model) if gather else nullcontext():
                 yield
         finally:
             for module, mode in training.items():
                 module.training = mode
+
+    def autocast(self, cache: bool = True) -> AbstractContextManager[None]:
+        """The autocast of a training step, for forwards in a hook, which run outside of it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=cache)
 
     def free_gathered(self) -> None:
         """After forwards without a gradient: lets go of gathered parameters, so that none outlives an update."""

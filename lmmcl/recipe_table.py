@@ -16,7 +16,7 @@ from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.recipe import RECIPES, Recipe
 
-__all__ = ["Cost", "cost_of", "groups_table", "on_meta", "print_recipes", "recipes_table"]
+__all__ = ["Cost", "cost_of", "count_text", "groups_table", "on_meta", "print_recipes", "recipes_table", "short_groups", "size_text"]
 
 
 _FILE_WIDTH = 140
@@ -103,9 +103,9 @@ def groups_table(anatomy: Anatomy) -> Table:
     for group, names in anatomy.groups.items():
         count = sum(anatomy.numel[name] for name in names)
         share = f"{100 * count / everything:.1f} %"
-        table.add_row(group, GROUPS[group], str(len(names)), _count(count), share)
+        table.add_row(group, GROUPS[group], str(len(names)), count_text(count), share)
     table.add_section()
-    table.add_row("all", "", str(len(anatomy.numel)), _count(everything), "100.0 %")
+    table.add_row("all", "", str(len(anatomy.numel)), count_text(everything), "100.0 %")
     return table
 
 
@@ -129,8 +129,8 @@ def recipes_table(anatomy: Anatomy, recipes: Iterable[Recipe], frozen_bytes_each
             continue
         groups = [group for group in anatomy.groups if group in trained]
         cost = cost_of(recipe, anatomy, frozen_bytes_each)
-        sizes = map(_size, (cost.weights, cost.gradients, cost.optimizer, cost.total))
-        table.add_row(recipe.name, _short(groups), _count(cost.trained), f"{100 * cost.share:.1f} %", *sizes)
+        sizes = map(size_text, (cost.weights, cost.gradients, cost.optimizer, cost.total))
+        table.add_row(recipe.name, short_groups(groups), count_text(cost.trained), f"{100 * cost.share:.1f} %", *sizes)
     return table
 
 
@@ -168,7 +168,7 @@ def print_recipes(
     console.print(recipes_table(anatomy, [Recipe.parse(name) for name in names], dtype.itemsize))
 
 
-def _short(groups: Iterable[str]) -> str:
+def short_groups(groups: Iterable[str]) -> str:
     """``llm.attn.q, llm.attn.k`` becomes ``llm.attn.{q, k}``."""
     heads: dict[str, list[str]] = {}
     for group in groups:
@@ -180,11 +180,13 @@ def _short(groups: Iterable[str]) -> str:
     return ", ".join(f"{head}.{tails}" if head else tails.strip("{}") for head, tails in joined.items())
 
 
-def _size(size: int) -> str:
+def size_text(size: int) -> str:
+    """Bytes in GiB or MiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
 
 
-def _count(parameters: int) -> str:
+def count_text(parameters: int) -> str:
+    """A number of parameters in billions, millions or thousands."""
     for size, unit, digits in ((1e9, "B", 3), (1e6, "M", 1), (1e3, "K", 1)):
         if parameters >= size:
             return f"{parameters / size:.{digits}f} {unit}"

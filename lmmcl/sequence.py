@@ -97,6 +97,7 @@ class SequenceDriver(Callback):
         self._steps_per_epoch = 1
         self._stop = False
         self.report_progress: Callable[[str, int, int], None] = lambda task, done, total: None
+        self.report_stage: Callable[[Matrix, str, str], None] = lambda matrix, name, variant: None
 
     # Before the fit
 
@@ -146,6 +147,14 @@ class SequenceDriver(Callback):
             batches=step * trainer.accumulate_grad_batches,
             position=self.position,
         )
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.position.phase != "done":
+            raise UserError(
+                f"the fit was stopped in stage {self.position.stage} before the sequence ended (by a callback that set "
+                "trainer.should_stop, such as EarlyStopping). Remove it, and go on with --ckpt_path last."
+            )
 
     # Phases
 
@@ -222,6 +231,7 @@ class SequenceDriver(Callback):
             self.matrix.put(stage.index, stage.folder, results.values(), variant=variant or "")
             if trainer.is_global_zero:
                 self.matrix.save(self.run.path)
+            self.report_stage(self.matrix, stage.folder, variant or "")
         return {name: result.mean for name, result in results.items()}
 
     def _stage(self, module: ContinualLMM, variant: str | None = None) -> Stage:

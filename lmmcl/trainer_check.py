@@ -36,7 +36,7 @@ def check_trainer(trainer: Trainer, fitting: bool) -> None:
     if not fitting:
         return
     refused = {
-        "max_epochs": (trainer.fit_loop.max_epochs not in (None, 1000), "data.tasks: [{task: ..., epochs: N}]"),
+        "max_epochs": (trainer.fit_loop.max_epochs not in (None, -1, 1000), "data.tasks: [{task: ..., epochs: N}]"),
         "min_epochs": (bool(trainer.fit_loop.min_epochs), "data.tasks: [{task: ..., epochs: N}]"),
         "max_steps": (trainer.max_steps != -1, "data.tasks: [{task: ..., max_train_samples: N}]"),
         "min_steps": (trainer.min_steps is not None, "data.tasks: [{task: ..., epochs: N}]"),

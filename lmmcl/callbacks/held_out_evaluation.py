@@ -20,6 +20,7 @@ from lmmcl.evaluation.result import TaskResult
 from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
+from lmmcl.report.artefacts import write_artefacts
 from lmmcl.sequence import Stage
 
 _AT_ONCE = 32
@@ -118,6 +119,12 @@ class HeldOutEvaluation(StageCallback):
             pl_module.log("held_out_kl", divergence, prog_bar=True, rank_zero_only=True)
         if self.every_n_steps and step % self.every_n_steps == 0 and step < pl_module.steps_in_task:
             pl_module.sequence.measure(trainer, pl_module, f"step {step}")
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, ContinualLMM)
+        if trainer.is_global_zero:
+            write_artefacts(pl_module.run_path)
 
     def _read_canary(self, module: ContinualLMM) -> tuple[Tensor, Tensor]:
         """Loss of the gold answers and KL(base ‖ present), both per answer token in nats."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 import lmmcl.callbacks
 from lmmcl.callbacks import HeldOutEvaluation
+from lmmcl.cli.mistakes import explain, user_error_in
 from lmmcl.cli.quiet import quiet_transformers
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
+from lmmcl.report.progress import SequenceProgress
 
 DEFAULTS: dict[str, Any] = {
     "devices": 1,
@@ -47,7 +51,12 @@ class SequenceCLI(LightningCLI):
             TaskSequenceDataModule,
             save_config_callback=None,
             trainer_defaults=DEFAULTS,
-            parser_kwargs={"prog": command, "exit_on_error": False, "description": "Keys of the YAML are options too."},
+            parser_kwargs={
+                "prog": command,
+                "description": "Every key of the YAML is an option, too: --model.lr 1e-5.",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
             args=list(arguments),
             run=False,
             auto_configure_optimizers=False,
@@ -70,6 +79,27 @@ class SequenceCLI(LightningCLI):
         parser.link_arguments("ckpt_path", "model.resume", compute_fn=lambda path: path is not None)
 
     @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        # Lightning warns of arguments beside sys.argv; these are sys.argv's.
+        keys = list(parser.get_defaults().keys())
+        try:
+            self.config = parser.parse_args(args)
+        except (ArgumentError, ValueError, TypeError) as error:
+            raise self._explained(error, keys) from error
+
+    @override
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (ArgumentError, ValueError) as error:
+            raise self._explained(error, []) from error
+
+    @staticmethod
+    def _explained(error: Exception, keys: Sequence[str]) -> UserError:
+        callbacks = [getattr(lmmcl.callbacks, name) for name in lmmcl.callbacks.__all__]
+        return user_error_in(error) or UserError(explain(str(error), keys, callbacks))
+
+    @override
     def _set_seed(self) -> None:
         """Nothing: every draw of the engine is counter-based, from the seed it is given."""
 
@@ -82,7 +112,15 @@ class SequenceCLI(LightningCLI):
         callbacks = list(self.config_init["trainer"]["callbacks"] or [])
         if not any(isinstance(callback, HeldOutEvaluation) for callback in callbacks):
             callbacks.insert(0, HeldOutEvaluation())
+        shown = self.config_init["trainer"]["enable_progress_bar"] is not False
+        if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            callbacks.append(SequenceProgress())
+        options: dict[str, Any] = {"callbacks": callbacks, **kwargs}
+        if self.config_init["trainer"]["default_root_dir"] is None:
+            options["default_root_dir"] = self.config["run"]  # other loggers' files, never the working directory
         try:
-            return super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.config["run"], **kwargs)
+            return super().instantiate_trainer(**options)
+        except UserError:
+            raise
         except (MisconfigurationException, ValueError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error

@@ -1,0 +1,1 @@
+"""From files and pictures to the batches that a model reads: rows, tasks, collation, windows."""

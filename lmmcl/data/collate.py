@@ -158,7 +158,7 @@ def _labels(rows: Sequence[Row], rendered: Sequence[Rendered], inputs: dict[str,
         if found is None:
             raise UserError(
                 f"row {row.id!r}: its answers cannot be found again behind the processor's picture tokens; "
-                f"this processor rewrites text besides expanding pictures, and is not supported."
+                "this processor rewrites text besides expanding pictures, and is not supported."
             )
         first = int(mask[index].int().argmax())
         for start, stop in found:

@@ -93,7 +93,7 @@ class TaskSequenceDataModule(LightningDataModule):
             size = self.task_batch_size(task)
             if micro_batch_size is not None and micro_batch_size > size:
                 raise UserError(
-                    f"data.micro_batch_size must be at most the batch size of every task, got "
+                    "data.micro_batch_size must be at most the batch size of every task, got "
                     f"{micro_batch_size}, and {task.name} has {size}; lower it or leave it out."
                 )
         self._collator: Collator | None = None
@@ -141,7 +141,7 @@ class TaskSequenceDataModule(LightningDataModule):
     def train_rows(self, task_index: int) -> Sequence[Row]:
         """The rows a task trains on, before any mitigation changes them."""
         task = self.tasks[task_index]
-        rows = task.source.split("train")
+        rows = _part(task, "train")
         if task.max_train_samples is None or task.max_train_samples >= len(rows):
             return rows
         chosen = subset([0] * len(rows), task.max_train_samples, self.seed, task.name, "max_train_samples")
@@ -215,7 +215,7 @@ class TaskSequenceDataModule(LightningDataModule):
             A fixed draw in the order of the source, stratified by ``meta["category"]`` where rows have one.
             It does not depend on ``seed``: runs with different seeds are measured on the same rows.
         """
-        rows = task.source.split(part)
+        rows = _part(task, part)
         limit = self.max_eval_samples if limit is None else limit
         if limit is None or limit >= len(rows):
             return rows
@@ -233,6 +233,15 @@ class TaskSequenceDataModule(LightningDataModule):
             "tasks": [_fingerprint(task) for task in self.tasks],
             "held_out": [_fingerprint(task) for task in self.held_out],
         }
+
+
+def _part(task: Task, part: Part) -> Sequence[Row]:
+    rows = task.source.split(part)
+    if not rows:
+        raise UserError(
+            f"data.tasks: {task.name} must have rows for {part}, its source gives none; add some."
+        )
+    return rows
 
 
 def _fingerprint(task: Task) -> dict[str, Any]:

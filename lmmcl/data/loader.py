@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
 
 from lmmcl.data.batch import Batch
 from lmmcl.data.collate import Collator, answer_tokens
@@ -52,6 +53,7 @@ class WindowDataset(Dataset[Window | UserError]):
     def __len__(self) -> int:
         return len(self.windows)
 
+    @override
     def __getitem__(self, step: int) -> Window | UserError:
         """The window of a step, or the mistake in it: raised in a worker, it would arrive as a traceback."""
         try:

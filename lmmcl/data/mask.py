@@ -47,7 +47,7 @@ def answer_spans(
             raise UserError(
                 f"{where}: the chat template must render a conversation as its generation prompt and the "
                 f"answer, but turn {turn + 1} is prompted with ...{prefix[-40:]!r} and rendered otherwise; "
-                f"use a template that keeps earlier turns as they were."
+                "use a template that keeps earlier turns as they were."
             )
         rest = text[len(prefix) :]
         lead = len(rest) - len(rest.lstrip())
@@ -56,7 +56,7 @@ def answer_spans(
             raise UserError(
                 f"{where}: the chat template must write the answer right behind its generation prompt; the "
                 f"answer is {body[:40]!r}, behind the prompt stands {rest[:40]!r}; use a template that adds "
-                f"nothing there."
+                "nothing there."
             )
         stop = len(prefix) + lead + len(body)
         behind = text[stop:]
@@ -69,7 +69,7 @@ def answer_spans(
                 raise UserError(
                     f"{where}: an answer must end with an end-of-turn token, but the chat template writes "
                     f"{behind[:40]!r} behind it and the tokenizer has end-of-text token {eos!r}; correct the "
-                    f"template."
+                    "template."
                 )
             text = text[:stop] + eos
             stop = len(text)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets  # type: ignore[import-untyped]  # it ships no types
+import datasets
 
 from lmmcl.data.picture import EmbeddedPicture
 from lmmcl.errors import UserError

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import lmmcl.scorers
 from lmmcl.data.sources import FileSource
@@ -56,7 +56,8 @@ def parse_task(spec: TaskSpec, *, key: str = "data.tasks", held_out: bool = Fals
         return spec
     if isinstance(spec, str):
         return _built_in(spec, key)
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("task"), str):
+    given: Any = spec  # from YAML it may be anything
+    if not isinstance(given, Mapping) or not isinstance(given.get("task"), str):
         raise UserError(
             f"{key}: a task must be a name or a mapping with the key 'task', got {spec!r}; write for example "
             "{task: mine, path: rows.jsonl, scorer: letter}."
@@ -114,12 +115,10 @@ def find_scorer(name: Any, key: str) -> Scorer:
         UserError: nothing callable has this name.
     """
     if callable(name):
-        scorer: Scorer = name
-        return scorer
+        return cast(Scorer, name)
     known = [entry for entry in lmmcl.scorers.__all__ if entry[0].islower()]
     if name in known:
-        scorer = getattr(lmmcl.scorers, name)
-        return scorer
+        return cast(Scorer, getattr(lmmcl.scorers, name))
     module, _, function = str(name).rpartition(".")
     try:
         found = getattr(import_module(module), function) if module else None
@@ -132,5 +131,4 @@ def find_scorer(name: Any, key: str) -> Scorer:
             f"{key}: there is no scorer {name!r}; {nearest(str(name), known)}Known are {', '.join(known)}; "
             "your own is named module.function."
         )
-    scorer = found
-    return scorer
+    return cast(Scorer, found)

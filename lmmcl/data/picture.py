@@ -63,7 +63,7 @@ class EmbeddedPicture:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(
                 f"{self.where}: the picture in column {self.column} cannot be read ({error}); repair it or "
-                f"remove the row."
+                "remove the row."
             ) from error
 
 

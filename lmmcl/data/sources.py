@@ -135,7 +135,7 @@ def _shares(
     if split is not None and (set(split) != {"dev"} or "dev" in files or not 0 < split["dev"] < 1):
         raise UserError(
             f"split: with a file per part it may only hold dev's share, between 0 and 1, got {dict(split)}; "
-            f"remove it."
+            "remove it."
         )
     shares: dict[str, dict[str, float]] = {part: {part: 1.0} for part in files}
     if "dev" not in files:
@@ -163,7 +163,7 @@ def _read(file: Path, folder: Path, columns: Mapping[str, str | None]) -> list[R
         if row.id in seen:
             raise UserError(
                 f"{file}, row {number}: the id {row.id!r} stands in row {seen[row.id]} already; make ids "
-                f"unique, or use row numbers with columns: {id: null}."
+                f"unique, or use row numbers with columns: {{id: null}}."
             )
         seen[row.id] = number
         rows.append(row)

@@ -61,7 +61,7 @@ class Task:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
             raise UserError(
-                f"data.tasks: a task's name must be letters, digits, '_', '-' or '.' (files bear it), got "
+                "data.tasks: a task's name must be letters, digits, '_', '-' or '.' (files bear it), got "
                 f"{self.name!r}."
             )
         for key in ("max_new_tokens", "epochs", "batch_size", "max_train_samples"):
@@ -73,5 +73,6 @@ class Task:
                 raise UserError(
                     f"data.tasks: {self.name}.{key} must be a whole number from 1, got {value!r}."
                 )
-        if self.lr is not None and (not isinstance(self.lr, int | float) or not 0 < self.lr < float("inf")):
-            raise UserError(f"data.tasks: {self.name}.lr must be a number above 0, got {self.lr!r}.")
+        lr: Any = self.lr  # from YAML it may be anything
+        if lr is not None and (not isinstance(lr, int | float) or not 0 < lr < float("inf")):
+            raise UserError(f"data.tasks: {self.name}.lr must be a number above 0, got {lr!r}.")

@@ -143,7 +143,7 @@ class ChatTemplate:
         if self._special_ids.intersection(tokens[:-1]):
             raise UserError(
                 f"row {row.id!r}: an answer must hold no control token, got {answer!r}; remove it from the "
-                f"row."
+                "row."
             )
 
 

@@ -1,0 +1,1 @@
+"""Measuring: greedy answers, their scores, the matrix, and what its numbers mean."""

@@ -77,7 +77,7 @@ class Kept:
     keys: Mapping[str, str]
 
 
-class EvaluationStopped(Exception):
+class EvaluationStopped(Exception):  # noqa: N818 - a request that was met, not an error
     """The evaluation was asked to stop between two batches; tasks already done are kept."""
 
 

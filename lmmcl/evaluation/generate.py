@@ -39,7 +39,7 @@ def greedy_config(model: Any, tokenizer: Any, max_new_tokens: int) -> Generation
     ends = end_tokens(model, tokenizer)
     own = model.generation_config
     padding = [token for token in (tokenizer.pad_token_id, own.pad_token_id, ends[0]) if token is not None]
-    return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    return GenerationConfig(
         do_sample=False,
         num_beams=1,
         use_cache=True,

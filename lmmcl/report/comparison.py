@@ -15,7 +15,6 @@ from lmmcl.report.style import (
     FAINT,
     INK,
     MUTED,
-    halo,
     headline,
     new_figure,
     place,
@@ -23,6 +22,7 @@ from lmmcl.report.style import (
     styled,
 )
 
+_LEFT, _WIDTH, _HEIGHT = 0.80, 5.2, 3.25
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "h", "*")
 
 
@@ -39,20 +39,16 @@ def _run(axes: Axes, seeds: Sequence[Summary], colour: str, marker: str) -> tupl
     return float(x), float(y)
 
 
-def _name(axes: Axes, name: str, x: float, y: float, colour: str) -> None:
-    """The run's name and numbers beside its mark, on the side where there is room."""
-    low, high = axes.get_xlim()
-    right = x > (low + high) / 2
-    side: dict[str, Any] = {
-        "textcoords": "offset points",
-        "ha": "right" if right else "left",
-        "color": colour,
-        "zorder": 6,
-    }
-    shift = -16 if right else 16
-    axes.annotate(name, (x, y), (shift, 26), fontsize=10, fontweight="bold", path_effects=halo(), **side)
-    numbers = f"learned {signed(y, 1)}, held-out {signed(x, 1)}"
-    axes.annotate(numbers, (x, y), (shift, 15), fontsize=8, path_effects=halo(), **side)
+def _entry(figure: Figure, y: float, marker: str, colour: str, name: str, mean: tuple[float, float]) -> None:
+    """One run of the key beside the panel: mark, name and numbers, ``y`` inches from the bottom."""
+    width, height = figure.get_size_inches()
+    mark = place(figure, _LEFT + _WIDTH + 0.20, y - 0.1, 0.2, 0.2)
+    mark.set_axis_off()
+    mark.plot(0, 0, marker, color=colour, markersize=8)
+    left = (_LEFT + _WIDTH + 0.48) / width
+    figure.text(left, y / height, name, fontsize=10, fontweight="bold", color=colour, va="center")
+    numbers = f"learned {signed(mean[1], 1)}, held-out {signed(mean[0], 1)}"
+    figure.text(left, (y - 0.19) / height, numbers, fontsize=8, color=MUTED, va="center")
 
 
 def comparison(runs: Mapping[str, Sequence[Summary]]) -> Figure:
@@ -76,13 +72,15 @@ def comparison(runs: Mapping[str, Sequence[Summary]]) -> Figure:
                 f"report: run {name} measured no held-out task and cannot be compared; add data.held_out."
             )
     with styled():
-        figure = new_figure(7.0, 4.9)
+        height = max(_HEIGHT, 0.52 * len(runs))
+        figure = new_figure(_LEFT + _WIDTH + 2.55, height + 1.65)
         headline(figure, "What is learned, and what it costs", _subtitle(runs), 0.25)
-        axes = place(figure, 0.80, 0.72, 5.95, 3.25)
+        axes = place(figure, _LEFT, 0.72, _WIDTH, height)
         _frame(axes, runs)
-        for i, (name, seeds) in enumerate(runs.items()):
-            colour = CATEGORIES[i % len(CATEGORIES)]
-            _name(axes, name, *_run(axes, seeds, colour, _MARKERS[i % len(_MARKERS)]), colour)
+        looks = [(_MARKERS[i % len(_MARKERS)], CATEGORIES[i % len(CATEGORIES)]) for i in range(len(runs))]
+        for i, ((name, seeds), (marker, colour)) in enumerate(zip(runs.items(), looks, strict=True)):
+            mean = _run(axes, seeds, colour, marker)
+            _entry(figure, 0.72 + height - 0.12 - 0.52 * i, marker, colour, name, mean)
     return figure
 
 
@@ -101,7 +99,7 @@ def _frame(axes: Axes, runs: Mapping[str, Sequence[Summary]]) -> None:
     low = min(0.0, *(seed["target_learning"].low for seed in estimates))
     high = max(0.0, *(seed["target_learning"].high for seed in estimates))
     wide, tall = max(right - left, 1.0), max(high - low, 1.0)
-    axes.set(xlim=(left - 0.06 * wide, right + 0.12 * wide), ylim=(low - 0.03 * tall, high + 0.22 * tall))
+    axes.set(xlim=(left - 0.06 * wide, right + 0.05 * wide), ylim=(low - 0.03 * tall, high + 0.06 * tall))
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.axvline(0.0, color=MUTED, linewidth=0.9, zorder=1)

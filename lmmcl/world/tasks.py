@@ -151,6 +151,8 @@ class WorldSource:
         test: rows of the split that is reported.
         shares: for ``general`` only: parts of each family of pictures.
         turns: for ``general`` only: most questions about one picture.
+        letters: for ``general`` only: of a hundred questions that have options, how many are asked with letters.
+        captions: for ``general`` only: of a hundred pictures, how many are also to be described.
     """
 
     name: str
@@ -160,6 +162,8 @@ class WorldSource:
     test: int = 400
     shares: Mapping[str, int] | None = None
     turns: int = 5
+    letters: int = 35
+    captions: int = 15
 
     def __post_init__(self) -> None:
         if self.name not in (*ABILITIES, "general"):
@@ -183,7 +187,7 @@ class WorldSource:
             )
         if self.name == "general":
             shares = dict(SHARES if self.shares is None else self.shares)
-            return WorldRows(self.name, _mixture(shares), _conversation(self.turns), name, size, self.seed)
+            return WorldRows(self.name, _mixture(shares), _conversation(self.turns, self.letters, self.captions), name, size, self.seed)
         ability = ABILITIES[self.name]
         return WorldRows(
             self.name,
@@ -209,16 +213,16 @@ def _mixture(shares: Mapping[str, int]) -> Draw:
     return lambda stream: mixed.FAMILIES[names[stream.weighted(weights)]](stream)
 
 
-def _conversation(most: int) -> Callable[[Stream, Picture], list[Turn]]:
+def _conversation(most: int, letters: int, captions: int) -> Callable[[Stream, Picture], list[Turn]]:
     """Several questions about one picture, in random order, some as a choice, sometimes with a caption among them."""
 
     def turns(stream: Stream, picture: Picture) -> list[Turn]:
         number = min(stream.between(1, most), len(picture.questions))
         asked: list[Turn] = []
         for question in stream.sample(picture.questions, number):
-            by_letter = bool(question.options) and stream.chance(35)
+            by_letter = bool(question.options) and stream.chance(letters)
             asked.append(lettered_turn(stream, question) if by_letter else open_turn(stream, question))
-        if stream.chance(15):
+        if stream.chance(captions):
             asked.insert(stream.below(len(asked) + 1), caption_turn(stream, picture))
         return asked
 

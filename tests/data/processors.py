@@ -127,7 +127,8 @@ def mllama() -> Any:
     """Pictures go through cross attention: one token stands for each."""
     text = _text("<|image|>", ["<|head|>", "<|/head|>", "<|eot|>"], "<|eot|>", "<|begin|>")
     pictures = MllamaImageProcessorPil(size={"height": 28, "width": 28}, max_image_tiles=2)
-    return MllamaProcessor(pictures, text, LLAMA3.replace("IMAGE", "<|image|>"))
+    template = LLAMA3.replace("IMAGE", "<|image|>")
+    return MllamaProcessor(pictures, text, template)
 
 
 FAMILIES = {

@@ -151,10 +151,11 @@ def rank_main(rank: int, folder: str) -> None:
             dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_gives_the_result_of_one(tmp_path: Path) -> None:
     for world in (2, 3):
         (tmp_path / str(world)).mkdir()
-    spawn(rank_main, (str(tmp_path),), 3)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    spawn(rank_main, (str(tmp_path),), 3)
     for world, n in itertools.product((2, 3), SIZES):
         reference = measure(n)[0].to_jsonl()
         kept = (tmp_path / str(world) / "predictions" / "00-base" / f"t{n}.jsonl").read_bytes()

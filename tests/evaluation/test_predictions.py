@@ -88,7 +88,7 @@ def test_a_file_that_a_kill_left_out_of_the_index_is_not_used(store: PredictionS
 
 def test_reading_a_damaged_result_says_so(store: PredictionStore) -> None:
     (store.folder / "00-base" / "clock.jsonl").write_bytes(b"")
-    with pytest.warns(UserWarning), pytest.raises(FileNotFoundError, match="clock"):
+    with pytest.warns(UserWarning, match="truncated"), pytest.raises(FileNotFoundError, match="clock"):
         store.read("00-base", "clock")
 
 

@@ -16,7 +16,7 @@ def seeds(recipe: str) -> list[Summary]:
 
 def test_the_mean_of_the_seeds_is_written_beside_each_run() -> None:
     runs = {"sa_proj": seeds("sa_proj"), "full": seeds("full")}
-    texts = [text.get_text() for text in comparison(runs).axes[0].texts]
+    texts = [text.get_text() for text in comparison(runs).texts]
     for name, several in runs.items():
         learned = np.mean([seed["target_learning"].value for seed in several])
         assert name in texts

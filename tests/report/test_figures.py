@@ -29,7 +29,8 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_pictures_can_be_opened(tmp_path: Path) -> None:
     for path in draw_run(*fake_run(n=60), tmp_path):
         if path.suffix == ".png":
-            assert min(Image.open(path).size) > 500
+            with Image.open(path) as picture:
+                assert min(picture.size) > 500
         else:
             assert ElementTree.parse(path).getroot().tag.endswith("svg")
             assert b"<dc:date>" not in path.read_bytes()

@@ -1,0 +1,41 @@
+# Each target works from nothing: it makes the virtual environment, installs, and runs.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check lint types imports format clean
+
+demo: $(READY)  ## teach the embedded model five skills in a row
+	$(BIN)/lmmcl fit --config configs/seq.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: lint types imports test
+
+lint: $(READY)
+	$(BIN)/ruff check lmmcl tests
+	$(BIN)/ruff format --check lmmcl tests
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY)
+	$(BIN)/ruff check --fix lmmcl tests
+	$(BIN)/ruff format lmmcl tests
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# The environment is made anew when what it is made from changes.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmmcl needs Python 3.11 or later: make PYTHON=python3.11")'
+	@echo "Installing into $(VENV) (once; a minute or two)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

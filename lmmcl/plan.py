@@ -1,0 +1,127 @@
+"""The plan of a run, shown before it starts: tasks, steps, what trains, memory, devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import Trainer
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lmmcl.data.datamodule import TaskSequenceDataModule
+from lmmcl.mitigation import Mitigation
+from lmmcl.model import ContinualLMM
+from lmmcl.recipe_table import count_text, short_groups, size_text
+
+_STATE_BYTES = 12
+"""A trained parameter's gradient and AdamW's two moments, each in fp32; its master is among the weights."""
+
+
+def steps_of(data: TaskSequenceDataModule, index: int) -> int:
+    """Optimizer steps of a task, before any mitigation chooses its rows."""
+    return data.steps_per_epoch(len(data.train_rows(index)), index) * data.tasks[index].epochs
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a run without activations, whole model, on all processes together where it is sharded."""
+
+    weights: int
+    state: int
+
+    @property
+    def total(self) -> int:
+        """Weights, gradients and optimizer."""
+        return self.weights + self.state
+
+
+def memory_of(module: ContinualLMM) -> Memory:
+    """Weights as they are held, and gradients and optimizer of the task that trains most."""
+    sizes = {name: p.numel() for name, p in module.model.named_parameters()}
+    weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
+    trained = [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
+    return Memory(weights, _STATE_BYTES * max(sum(sizes[name] for name in names) for names in trained))
+
+
+def plan(trainer: Trainer, module: ContinualLMM) -> RenderableType:
+    """What a run will do; fits 80 columns and reads without colour.
+
+    Args:
+        trainer: whose fit is about to start.
+        module: with its model built.
+    """
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, text in _facts(trainer, module):
+        facts.add_row(name, text)
+    return Group(facts, _tasks(module), Text(""))
+
+
+def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
+    total = sum(module.anatomy.numel.values())
+    yield "model", f"{module.hparams['path']}: {type(module.model).__name__}, {count_text(total)} parameters"
+    for name, trained in _recipes(module).items():
+        count = sum(module.anatomy.numel[parameter] for parameter in trained)
+        groups = [group for group in module.anatomy.groups if group in set(trained.values())]
+        share = f"{count_text(count)} parameters, {100 * count / total:.1f} %"
+        yield "trains", f"{name}: {short_groups(groups)} ({share})"
+    for mitigation in module.mitigations:
+        yield "against forgetting", _settings(mitigation)
+    memory = memory_of(module)
+    spread = f" over {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    yield (
+        "memory",
+        f"{size_text(memory.total)}{spread}: weights {size_text(memory.weights)}, gradients and optimizer "
+        f"{size_text(memory.state)}; activations come on top",
+    )
+    device = module.device.type if trainer.world_size == 1 else f"{trainer.world_size} × {module.device.type}"
+    strategy = type(trainer.strategy).__name__.removesuffix("Strategy").replace("SingleDevice", "one process")
+    yield "runs on", f"{device}, {trainer.precision}, {strategy}"
+    yield "run", f"{module.run_path}{' (goes on)' if module.hparams['resume'] else ''}"
+
+
+def _recipes(module: ContinualLMM) -> dict[str, dict[str, str]]:
+    """What each recipe of the run trains, by the recipe's name."""
+    recipes = [module.recipe_of(task) for task in module.data.tasks]
+    return {recipe.name: recipe.resolve(module.anatomy) for recipe in recipes}
+
+
+def _settings(mitigation: Mitigation) -> str:
+    given: Mapping[str, Any] = {
+        name: value
+        for name, value in vars(mitigation).items()
+        if not name.startswith("_") and name != "name" and isinstance(value, bool | int | float | str)
+    }
+    inner = ", ".join(f"{name} {value}" for name, value in given.items())
+    return f"{mitigation.name} ({inner})" if inner else mitigation.name
+
+
+def _tasks(module: ContinualLMM) -> Table:
+    data = module.data
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("task", no_wrap=True, overflow="ellipsis", max_width=24)
+    for head in ("rows", "steps", "epochs", "lr"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("recipe", overflow="fold")
+    table.add_column("measured on", justify="right", no_wrap=True)
+    for index, task in enumerate(data.tasks):
+        table.add_row(
+            str(index + 1),
+            task.name,
+            str(len(data.train_rows(index))),
+            str(steps_of(data, index)),
+            str(task.epochs),
+            f"{task.lr or module.hparams['lr']:g}",
+            module.recipe_of(task).name,
+            str(len(data.eval_rows(task))),
+        )
+    table.add_section()
+    for task in data.held_out:
+        table.add_row("", task.name, "", "", "", "", Text("held out", style="dim"), str(len(data.eval_rows(task))))
+    return table

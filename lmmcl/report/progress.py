@@ -1,0 +1,217 @@
+"""One line of progress for a whole sequence, the plan before it, a table after every stage, the summary at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar as Bar
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import override
+
+from lmmcl.data.task import Task
+from lmmcl.evaluation.matrix import Matrix
+from lmmcl.model import ContinualLMM
+from lmmcl.plan import plan, steps_of
+from lmmcl.report.artefacts import FIGURES, load_summary
+from lmmcl.report.clock import SequenceClock, clock_text
+from lmmcl.report.terminal import final_summary, stage_table
+
+_EVERY_SECONDS = 0.5
+_PLAIN_EVERY_SECONDS = 10.0
+_NARROWEST_BAR = 6
+_FILE_WIDTH = 100
+
+
+class SequenceProgress(ProgressBar):
+    """What a user sees of a sequence; only the first process shows anything.
+
+    On a terminal one line is kept up to date below what was printed; elsewhere plain lines are printed, at most one
+    every ten seconds, without control characters.
+
+    Args:
+        console: where to print; None: the standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self.console = console or _console()
+        self._on = True
+        self._live: Live | None = None
+        self._clock = SequenceClock([])
+        self._position = (0, 0)
+        self._head, self._tail, self._share = "", "", 0.0
+        self._numbers: dict[str, float] = {}
+        self._seen = self._said = self._stepped = 0.0
+
+    @override
+    def disable(self) -> None:
+        self._on = False
+
+    @override
+    def enable(self) -> None:
+        self._on = True
+
+    # Before
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        assert isinstance(pl_module, ContinualLMM)
+        if not trainer.is_global_zero:
+            self.disable()
+        if not self._on:
+            return
+        pl_module.sequence.report_progress = lambda task, done, total: self._measure(
+            pl_module, task, done, total
+        )
+        pl_module.sequence.report_stage = lambda matrix, name, variant: self._stage(
+            pl_module, matrix, name, variant
+        )
+        self._say(f"loading {pl_module.hparams['path']}", "", 0.0, force=True)
+        if self.console.is_terminal:
+            self._live = Live(
+                get_renderable=self._line, console=self.console, refresh_per_second=4, transient=True
+            )
+            self._live.start()
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, ContinualLMM)
+        if self._on:
+            self._clock = SequenceClock(
+                [steps_of(pl_module.data, i) for i in range(len(pl_module.data.tasks))]
+            )
+            self.console.print(plan(trainer, pl_module))
+
+    # During
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, ContinualLMM)
+        position = pl_module.sequence.position
+        if self._on and pl_module.hparams["resume"] and position.step and pl_module.task:
+            place = self._place(pl_module, pl_module.task)
+            self.console.print(f"going on with {place} after step {position.step}", highlight=False)
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        now = time.monotonic()
+        self._clock.measured(now)
+        self._stepped = now
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, ContinualLMM)
+        if not self._on or not pl_module.sequence.is_new_step(trainer) or pl_module.task is None:
+            return
+        now = time.monotonic()
+        self._clock.stepped(now - self._stepped)
+        self._stepped = now
+        position = pl_module.sequence.position
+        step, total = position.step + 1, pl_module.steps_in_task  # the driver counts the step after us
+        self._position = (position.stage, step)
+        if "held_out_kl" in pl_module.numbers:
+            self._numbers["held-out KL"] = float(pl_module.numbers["held_out_kl"])
+        if now - self._seen >= _EVERY_SECONDS or step == total:
+            # Reading a number waits for the device: not at every step.
+            self._numbers = {"loss": float(pl_module.numbers["loss"]), **_without(self._numbers, "loss")}
+            self._seen = now
+        texts = [f"step {step}/{total}", *(f"{name} {value:.3g}" for name, value in self._numbers.items())]
+        self._say(
+            self._place(pl_module, pl_module.task), " · ".join(texts), step / total, force=step == total
+        )
+        if step == total:
+            self._numbers.pop("loss", None)
+
+    def _measure(self, module: ContinualLMM, task: str, done: int, total: int) -> None:
+        self._clock.measuring(time.monotonic())
+        stage, count = module.sequence.position.stage, len(module.data.tasks)
+        self._position = (stage, module.sequence.position.step)
+        what = f"stage {stage} of {count}" if stage else "the base model"
+        self._say(f"measuring {what}", f"{task} {done}/{total}", done / total)
+
+    def _stage(self, module: ContinualLMM, matrix: Matrix, name: str, variant: str) -> None:
+        if not variant:
+            self.console.print(stage_table(matrix, name))
+
+    def _place(self, module: ContinualLMM, task: Task) -> str:
+        return f"task {module.sequence.position.stage} of {len(module.data.tasks)} {task.name}"
+
+    # After
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, ContinualLMM)
+        self._stop()
+        if not self._on:
+            return
+        summary = load_summary(pl_module.run_path)
+        if summary is not None:
+            self.console.print(final_summary(pl_module.sequence.matrix, summary, self.console.width))
+            pictures = pl_module.run_path / FIGURES
+            self.console.print(f"pictures: {pictures}", highlight=False, soft_wrap=True)
+        self.console.print(f"run: {pl_module.run_path}", highlight=False, soft_wrap=True)
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+        if self._on and isinstance(exception, SystemExit):
+            self.console.print(
+                "stopped as asked; everything is saved: go on with --ckpt_path last",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    # The line
+
+    def _say(self, head: str, tail: str, share: float, force: bool = False) -> None:
+        self._head, self._tail, self._share = head, tail, share
+        now = time.monotonic()
+        if (
+            self._live is None
+            and not self.console.is_terminal
+            and (force or now - self._said >= _PLAIN_EVERY_SECONDS)
+        ):
+            self._said = now
+            self.console.print(
+                " · ".join(filter(None, (head, self._with_time()))), highlight=False, soft_wrap=True
+            )
+
+    def _with_time(self) -> str:
+        left = self._clock.left(*self._position, time.monotonic()) if self._clock.steps else None
+        return " · ".join(filter(None, (self._tail, f"{clock_text(left)} left" if left else "")))
+
+    def _line(self) -> RenderableType:
+        head, tail = Text(self._head, style="bold", no_wrap=True), Text(self._with_time(), no_wrap=True)
+        room = self.console.width - head.cell_len - tail.cell_len - 3
+        line = Table.grid(padding=(0, 1))
+        bar = [Bar(1.0, self._share, width=min(room, 40))] if room >= _NARROWEST_BAR and tail else []
+        line.add_row(head, *bar, tail)
+        return line
+
+
+def _without(numbers: dict[str, float], name: str) -> dict[str, float]:
+    return {other: value for other, value in numbers.items() if other != name}
+
+
+def _console() -> Console:
+    """The standard output; a file or a pipe gets a width of its own, since no terminal says one."""
+    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
