@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from lmmcl.errors import UserError
 
@@ -33,8 +34,9 @@ class LogitTransform:
     words: int
 
     def __call__(self, product: Tensor) -> Tensor:
-        """Logits of a product, or of some of its columns, of any shape."""
-        logits = product if self.scale == 1 else product * self.scale
+        """Logits of a product (..., columns) with all columns of the embedding, or its first."""
+        logits = product[..., : self.words]
+        logits = logits if self.scale == 1 else logits * self.scale
         return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
 
 
@@ -51,16 +53,23 @@ def measure_logit_transform(model: nn.Module) -> LogitTransform:
     Raises:
         UserError: what the model does is neither a factor nor a soft cap.
     """
-    owner = _owner_of_head(model)
-    head = owner.get_output_embeddings()  # type: ignore[operator]  # transformers' models are untyped
-    width = _columns(head)
-    probe = torch.tensor(_PROBE, dtype=torch.float64)[:, None].expand(-1, width)[None]  # (1, probes, vocabulary)
-    base = owner.base_model
-    assert isinstance(base, nn.Module)
-    with torch.no_grad(), _answering(base, _Outputs()), _answering(head, probe):
-        given = owner(input_ids=torch.zeros(1, len(_PROBE), dtype=torch.long)).logits
+    owner, head = _owner_and_head(model)
+    columns = _columns(model)
+    probe = torch.tensor(_PROBE, dtype=torch.float64)[:, None].expand(-1, columns)[None]  # (1, probes, vocabulary)
+    with ExitStack() as stack:
+        for child in owner.children():
+            stack.enter_context(_answering(child, probe if child is head else _Outputs()))
+        stack.enter_context(torch.no_grad())
+        tokens = torch.zeros(1, len(_PROBE), dtype=torch.long)
+        try:
+            given = owner(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+        except (TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"model.path: a model must apply its output embedding after its layers; the forward of "
+                f"{type(owner).__name__} could not be followed ({error})."
+            ) from error
     transform = _fit(given[0, :, 0].double().tolist(), given.shape[-1])
-    if not torch.allclose(given.double(), transform(probe)[..., : transform.words], rtol=1e-5, atol=1e-6):
+    if not torch.allclose(given.double(), transform(probe), rtol=1e-5, atol=1e-6):
         raise UserError(
             f"model.path: a model's logits must be the product of its output embedding, scaled or softly capped; "
             f"{type(model).__name__} does something else to them, which the loss over vocabulary chunks cannot follow."
@@ -81,16 +90,31 @@ def _round(scale: float) -> float:
     return 1.0 if math.isclose(scale, 1.0, rel_tol=1e-6) else scale
 
 
-def _owner_of_head(model: nn.Module) -> Any:
-    """The module whose forward applies the head: the model, or the language model it hands its embeddings to."""
-    if getattr(model, "base_model", model) is not model:
-        return model
-    inner = model.get_decoder()  # type: ignore[operator]
-    return inner if hasattr(inner, "get_output_embeddings") else model
+def _owner_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The model whose own forward makes the logits, and its child that holds the output embedding."""
+    embedding = _embedding(model)
+    owners = [part for part in model.modules() if isinstance(part, PreTrainedModel) and _child_with(part, embedding)]
+    owner = owners[-1]
+    child = _child_with(owner, embedding)
+    assert child is not None
+    return owner, child
 
 
-def _columns(head: nn.Module) -> int:
-    weight = getattr(head, "weight", None)
+def _child_with(owner: nn.Module, embedding: nn.Module) -> nn.Module | None:
+    children = owner.children()
+    return next((child for child in children if any(part is embedding for part in child.modules())), None)
+
+
+def _embedding(model: nn.Module) -> nn.Module:
+    for part in (model, model.get_decoder()):  # type: ignore[operator]  # transformers' models are untyped
+        embedding = part.get_output_embeddings() if hasattr(part, "get_output_embeddings") else None
+        if isinstance(embedding, nn.Module):
+            return embedding
+    raise UserError(f"model.path: a model must have an output embedding, and {type(model).__name__} has none.")
+
+
+def _columns(model: nn.Module) -> int:
+    weight = _embedding(model).weight
     assert isinstance(weight, Tensor)
     return weight.shape[0]
 

@@ -292,6 +292,7 @@ class ContinualLMM(LightningModule):
             self.numbers = {}
             if dist.is_initialized():
                 dist.all_reduce(self._window)
+            self._window.clamp_(min=1.0)  # every sample of the window may have been dropped as too long
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -15,8 +15,9 @@ UNITS: dict[str, int] = {word: value for value, word in enumerate(_ONES)}
 UNITS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
 SMALL_NUMBERS: dict[str, int] = {word: value for word, value in UNITS.items() if value <= 12}
 
-# A digit run glued to letters is a name or an ordinal ("3D", "2nd", "B12"), not a count.
-_DIGITS = r"(?<![\w.,/])[-−+]?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?![\w/])"
+# A digit run glued to letters is a name or an ordinal ("3D", "2nd", "B12"), not a count. The bounds keep a model that
+# repeats a digit for ever from making a number that Python refuses to read.
+_DIGITS = r"(?<![\w.,/])[-−+]?\d{1,30}(?:/\d{1,30}|(?:,\d{3}){0,9}(?:\.\d{1,30})?)(?![\w/])"
 _WORD = "|".join(sorted([*UNITS, *_SCALES, "dozen"], key=len, reverse=True))
 _ARTICLE = r"(?:(?:half\s+)?an?\s+(?=dozen|hundred|thousand|million))"
 _WORDS = rf"\b{_ARTICLE}?(?:{_WORD})(?:(?:\s*-\s*|\s+|\s+and\s+)(?:{_WORD}))*\b"

@@ -32,5 +32,9 @@ def test_all_mentions_come_in_order() -> None:
     assert mentions("two, 3.5 and 1,200; five six") == [2, Fraction(7, 2), 1200, 5, 6]
 
 
+def test_what_is_no_number_is_passed_over() -> None:
+    assert mentions("3.5/03 " + "1" * 5000 + " 1/0") == []
+
+
 def test_digits_glued_to_letters_are_names() -> None:
     assert mentions("3D B12 2nd v1") == []

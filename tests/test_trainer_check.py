@@ -1,0 +1,79 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+
+from lmmcl.callbacks import LwF, WiSEFT
+from lmmcl.errors import UserError
+from lmmcl.strategy import check_strategy
+from tests.tiny import tiny_checkpoint
+from tests.toy import toy_data, toy_module, toy_trainer
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "bf16-true"}, "trainer.precision: bf16-true is refused.*4.8 %.*Use bf16-mixed"),
+        ({"precision": "16-true"}, "trainer.precision: 16-true is refused"),
+        ({"max_steps": 5}, "trainer.max_steps: .*max_train_samples"),
+        ({"max_epochs": 3}, "trainer.max_epochs: .*epochs: N"),
+        ({"overfit_batches": 1}, "trainer.overfit_batches"),
+        ({"limit_train_batches": 2}, "trainer.limit_train_batches"),
+        ({"accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches: .*data.batch_size and data.micro_batch_size"),
+        ({"callbacks": [ModelCheckpoint(monitor="loss")]}, "trainer.callbacks: ModelCheckpoint"),
+        ({"callbacks": [LwF(), LwF()]}, "trainer.callbacks: 2 callbacks are called LwF; give each a name"),
+    ],
+)
+def test_what_would_break_a_sequence_is_refused_with_the_way_out(
+    options: dict[str, Any], message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        toy_trainer(**options).fit(toy_module(checkpoint, tmp_path / "run"), toy_data())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (FSDPStrategy(), "FSDPStrategy cannot run a sequence.*FSDP1 refuses clipping.*Use ddp, or fsdp2"),
+        (DDPStrategy(find_unused_parameters=True), "find_unused_parameters hides parameters"),
+    ],
+)
+def test_a_strategy_that_cannot_run_a_sequence_is_refused(strategy: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_strategy(strategy)
+
+
+def test_lightnings_own_checkpoint_is_dropped(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy_trainer(callbacks=[WiSEFT(measure_before=False)]).fit(toy_module(checkpoint, tmp_path / "run"), toy_data())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_fit_that_a_callback_stops_early_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    stop = EarlyStopping("loss", patience=0, divergence_threshold=-1.0, check_on_train_epoch_end=True)
+    with pytest.raises(UserError, match="stopped in stage 2 before the sequence ended"):
+        toy_trainer(callbacks=[stop]).fit(toy_module(checkpoint, tmp_path / "run"), toy_data())
+
+
+def test_a_run_folder_is_never_mixed_up(checkpoint: Path, tmp_path: Path) -> None:
+    def fit(**options: Any) -> None:
+        toy_trainer().fit(toy_module(checkpoint, tmp_path / "run", **options), toy_data())
+
+    with pytest.raises(UserError, match="holds no run to go on with"):
+        fit(resume=True)
+    fit()
+    with pytest.raises(UserError, match="already holds a run. Go on with it by --ckpt_path last, or .*--run"):
+        fit()
+    with pytest.raises(UserError, match="begun with another config: model.lr was 0.01, is 0.1"):
+        fit(resume=True, lr=0.1)
+    fit(resume=True, checkpoint_every_n_steps=7)
