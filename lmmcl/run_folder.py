@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "matrix.json"
 
     @property
+    def predictions(self) -> Path:
+        """Folder of all answers, by stage."""
+        return self.path / "predictions"
+
+    @property
     def logs(self) -> Path:
         """Folder of the logs."""
         return self.path / "logs"

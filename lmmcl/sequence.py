@@ -18,6 +18,7 @@ from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import EvaluationStopped
 from lmmcl.evaluation.matrix import Matrix
+from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.log import RunLog
 from lmmcl.loops import place_loops
@@ -74,6 +75,11 @@ class Stage:
     def folder(self) -> str:
         """Name of its folder, such as ``01-species``."""
         return f"{self.index:02d}-{self.task.name if self.task else 'base'}"
+
+    @property
+    def predictions(self) -> str:
+        """Name of its folder of predictions."""
+        return self.name.replace(" ", "-")
 
     @property
     def name(self) -> str:
@@ -227,6 +233,10 @@ class SequenceDriver(Callback):
                 results.update(callback.evaluate(trainer, module, stage))
         except EvaluationStopped:
             self._exit()
+        if trainer.is_global_zero:
+            store = PredictionStore(self.run.predictions)
+            for result in results.values():
+                store.keep(stage.predictions, result_key(stage.weights, result.task, {}), result)
         if results:
             self.matrix.put(stage.index, stage.folder, results.values(), variant=variant or "")
             if trainer.is_global_zero:

@@ -73,8 +73,8 @@ class HeldOutEvaluation(StageCallback):
         data = module.data
         tasks = [*data.tasks, *data.held_out]
         kept = Kept(
-            PredictionStore(module.run_path / "predictions"),
-            stage.name.replace(" ", "-"),
+            PredictionStore(module.sequence.run.predictions),
+            stage.predictions,
             {task.name: self._key(module, task, stage) for task in tasks},
         )
         found = evaluate(

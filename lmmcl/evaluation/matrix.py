@@ -95,7 +95,12 @@ class Matrix:
         return [stage for stage in self.stages if not stage.variant]
 
     def put(self, index: int, name: str, results: Iterable[TaskResult], *, variant: str = "") -> Stage:
-        """Enters results into a stage's row, made if need be; entering the same twice changes nothing."""
+        """Enters results into a stage's row, made if need be; entering the same twice changes nothing.
+
+        A task that is neither target nor held-out yet becomes a held-out column.
+        """
+        results = list(results)
+        self.held_out = [*self.held_out, *(r.task for r in results if r.task not in self.tasks)]
         known = {(stage.name, stage.variant): stage for stage in self.stages}
         trained = self.targets[index - 1] if index else None
         stage = known.get((name, variant)) or Stage(index, name, trained, variant)

@@ -60,6 +60,12 @@ class PredictionStore:
         """Keeps a task's result under its key, in place of any older one of the stage."""
         self._write(stage, result.task, key, result.to_jsonl())
 
+    def keep(self, stage: str, key: str, result: TaskResult) -> None:
+        """Keeps a result unless the stage holds the same answers already, under whatever key."""
+        entry = self._index(stage).get(result.task)
+        if entry is None or entry["sha256"] != hashlib.sha256(result.to_jsonl()).hexdigest():
+            self.write(stage, key, result)
+
     def read(self, stage: str, task: str) -> TaskResult:
         """The result of a task at a stage, whatever its key.
 

@@ -171,9 +171,7 @@ def matrix_table(matrix: Matrix, width: int = 80) -> RenderableType:
             table.add_row(task, *(_matrix_cell(stage, base, task) for stage in shown))
         table.add_section()
         changes = [_less(_mean(stage, tasks), _mean(base, tasks)) for stage in shown]
-        table.add_row(
-            Text(f"{group} change", style="italic"), *(_changed(change).append(" ") for change in changes)
-        )
+        table.add_row(Text(f"{group} change", style="italic"), *(_changed(change) for change in changes))
         table.add_section()
     return table
 
@@ -181,11 +179,11 @@ def matrix_table(matrix: Matrix, width: int = 80) -> RenderableType:
 def _matrix_cell(stage: Stage, base: Stage, task: str) -> Text:
     score = _score(stage, task)
     if score is None:
-        return Text("- ", style="dim")
+        return Text("-", style="dim")
     change = _less(score, _score(base, task)) or 0.0
     trained = task == stage.trained
     style = _shade(change) + Style(bold=trained)
-    return Text(f"{score:.1f}{'*' if trained else ' '}".rjust(_STAGE_WIDTH), style=style)
+    return Text(f"{'*' if trained else ''}{score:.1f}".rjust(_STAGE_WIDTH), style=style)
 
 
 def final_summary(matrix: Matrix, summary: Summary, width: int = 80) -> RenderableType:
@@ -196,7 +194,7 @@ def final_summary(matrix: Matrix, summary: Summary, width: int = 80) -> Renderab
         summary: of the run.
         width: of the terminal, in columns.
     """
-    parts: list[RenderableType] = [matrix_table(matrix, width), numbers_table(summary)]
+    parts: list[RenderableType] = [matrix_table(matrix, width), "", numbers_table(summary)]
     if summary.flips:
         share = {
             name: sum(getattr(flips, name) for flips in summary.flips.values()) for name in ("lost", "gained")

@@ -17,7 +17,7 @@ SMALL_NUMBERS: dict[str, int] = {word: value for word, value in UNITS.items() if
 
 # A digit run glued to letters is a name or an ordinal ("3D", "2nd", "B12"), not a count. The bounds keep a model that
 # repeats a digit for ever from making a number that Python refuses to read.
-_DIGITS = r"(?<![\w.,/])[-−+]?\d{1,30}(?:/\d{1,30}|(?:,\d{3}){0,9}(?:\.\d{1,30})?)(?![\w/])"
+_DIGITS = r"(?<![\w.,/])[-−+]?\d{1,30}(?:/\d{1,30}|(?:,\d{3}){0,9}(?:\.\d{1,30})?)(?![\w/]|[.,]\d)"
 _WORD = "|".join(sorted([*UNITS, *_SCALES, "dozen"], key=len, reverse=True))
 _ARTICLE = r"(?:(?:half\s+)?an?\s+(?=dozen|hundred|thousand|million))"
 _WORDS = rf"\b{_ARTICLE}?(?:{_WORD})(?:(?:\s*-\s*|\s+|\s+and\s+)(?:{_WORD}))*\b"

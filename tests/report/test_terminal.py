@@ -23,7 +23,7 @@ def plain(renderable: object, width: int = 80) -> str:
 def numbers(text: str, name: str) -> list[str]:
     """What stands behind a row's name."""
     line = next(line for line in text.splitlines() if re.match(rf"\s*{re.escape(name)}\s", line))
-    return re.findall(r"[-+]?\d+\.\d\*?|-", line.split(name, 1)[1])
+    return re.findall(r"[-+*]?\d+\.\d|-", line.split(name, 1)[1])
 
 
 def test_a_stage_shows_score_and_both_changes() -> None:
@@ -71,7 +71,7 @@ def test_the_matrix_shows_every_score_and_marks_what_was_trained() -> None:
     assert summary is not None
     text = plain(final_summary(matrix, summary))
     for task in matrix.tasks:
-        shown = [f"{s.cells[task].score:.1f}{'*' if s.trained == task else ''}" for s in matrix.finals]
+        shown = [f"{'*' if s.trained == task else ''}{s.cells[task].score:.1f}" for s in matrix.finals]
         assert numbers(text, task) == shown
 
 
