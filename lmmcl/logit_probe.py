@@ -57,8 +57,11 @@ def measure_logit_transform(model: nn.Module) -> LogitTransform:
     columns = _columns(model)
     probe = torch.tensor(_PROBE, dtype=torch.float64)[:, None].expand(-1, columns)[None]  # (1, probes, vocabulary)
     with ExitStack() as stack:
-        for child in owner.children():
-            stack.enter_context(_answering(child, probe if child is head else _Outputs()))
+        # A child without parameters, such as a soft cap, comes after the head and must run.
+        children = [child for child in owner.children() if any(True for _ in child.parameters())]
+        inner = [part for child in children for part in child.modules() if isinstance(part, PreTrainedModel)]
+        for part in {*children, *inner}:
+            stack.enter_context(_answering(part, probe if part is head else _Outputs()))
         stack.enter_context(torch.no_grad())
         tokens = torch.zeros(1, len(_PROBE), dtype=torch.long)
         try:

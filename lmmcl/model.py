@@ -312,6 +312,10 @@ class ContinualLMM(LightningModule):
         return torch.stack(list(terms.values())).sum() * scale
 
     @override
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Nothing: the driver measures when ``Trainer.validate`` starts."""
+
+    @override
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         assert self._window is not None
         terms = {name: value / self._window for name, value in self._terms.items()}

@@ -139,6 +139,19 @@ class RunFolder:
         assert isinstance(sums, dict)
         return sums
 
+    def find_stage(self, index: int | None = None) -> str:
+        """The name of a written stage by its number, 0 for the base model; None: the last one.
+
+        Raises:
+            UserError: there is none.
+        """
+        names = self.stages()
+        found = [name for name in names if index is None or int(name.partition("-")[0]) == index]
+        if not found:
+            held = f"it holds {', '.join(names)}" if names else "it holds no stage"
+            raise UserError(f"--stage: {self.path} must hold stage {'1' if index is None else index}, {held}.")
+        return found[-1]
+
     def stages(self) -> list[str]:
         """Names of the written stages, in order."""
         folder = self.path / "stages"

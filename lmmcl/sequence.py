@@ -162,6 +162,10 @@ class SequenceDriver(Callback):
                 "trainer.should_stop, such as EarlyStopping). Remove it, and go on with --ckpt_path last."
             )
 
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.measure(trainer, _continual(pl_module))
+
     # Phases
 
     @override

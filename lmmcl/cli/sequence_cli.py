@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentError
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
@@ -16,6 +17,7 @@ import lmmcl.callbacks
 from lmmcl.callbacks import HeldOutEvaluation
 from lmmcl.cli.mistakes import explain, user_error_in
 from lmmcl.cli.quiet import quiet_transformers
+from lmmcl.cli.run_record import RunRecord
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
@@ -99,6 +101,14 @@ class SequenceCLI(LightningCLI):
         callbacks = [getattr(lmmcl.callbacks, name) for name in lmmcl.callbacks.__all__]
         return user_error_in(error) or UserError(explain(str(error), keys, callbacks))
 
+    def _resolved(self) -> str:
+        """The whole YAML that this run was started with, defaults included."""
+        config = self.config.clone()
+        config["ckpt_path"] = None
+        config.pop("config", None)
+        text: str = self.parser.dump(config, skip_none=False)
+        return text
+
     @override
     def _set_seed(self) -> None:
         """Nothing: every draw of the engine is counter-based, from the seed it is given."""
@@ -115,6 +125,7 @@ class SequenceCLI(LightningCLI):
         shown = self.config_init["trainer"]["enable_progress_bar"] is not False
         if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(SequenceProgress())
+        callbacks.append(RunRecord(self._resolved(), Path(self.config["run"])))
         options: dict[str, Any] = {"callbacks": callbacks, **kwargs}
         if self.config_init["trainer"]["default_root_dir"] is None:
             options["default_root_dir"] = self.config["run"]  # other loggers' files, never the working directory

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lmmcl.data.collate import Collator, OnTooLong
@@ -180,6 +181,11 @@ class TaskSequenceDataModule(LightningDataModule):
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         return self.loader(rank, world)
+
+    @override
+    def val_dataloader(self) -> DataLoader[int]:
+        """One placeholder, which ``Trainer.validate`` asks for; what is measured are `eval_rows`."""
+        return DataLoader(range(1))  # type: ignore[arg-type]  # a sequence is a dataset
 
     def loader(self, rank: int, world: int) -> TaskLoader:
         """The loader of the epoch that `begin` named, for one process out of ``world``."""

@@ -1,0 +1,61 @@
+"""Keeps in the run folder what a run was started with: its whole config and its environment."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+from lmmcl.checkpoint import as_json, naming_disk_errors, write_atomically
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+_PACKAGES = ("lmmcl", "torch", "lightning", "transformers", "safetensors", "numpy", "pillow", "jsonargparse")
+
+
+class RunRecord(Callback):
+    """Writes ``config.yaml``, which ``lmmcl fit --config`` takes again, and ``environment.json``.
+
+    Args:
+        config: the resolved YAML.
+        folder: of the run.
+    """
+
+    def __init__(self, config: str, folder: Path) -> None:
+        self._config = config
+        self._folder = folder
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not in setup: the driver has refused a folder of another run only then.
+        if trainer.is_global_zero:
+            with naming_disk_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._folder / CONFIG, self._config.encode())
+            write_atomically(self._folder / ENVIRONMENT, as_json(environment(trainer)))
+
+
+def environment(trainer: Trainer) -> dict[str, Any]:
+    """Versions and machine: what a result may depend on beside the config."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "processes": trainer.world_size,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
