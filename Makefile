@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Processes that share the tests; 0 runs them in one.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -11,7 +13,7 @@ demo: $(READY)  ## teach the embedded model five skills in a row
 	$(BIN)/lmmcl fit --config configs/seq.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: lint types imports test
 

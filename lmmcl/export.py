@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lmmcl.checkpoint import as_json, write_atomically
 from lmmcl.errors import UserError
@@ -37,6 +38,7 @@ class Rounding:
     undone: int
     lost: float
 
+    @override
     def __str__(self) -> str:
         if not self.changed:
             return f"{self.dtype}: the stage trained nothing, so rounding took nothing."
@@ -84,14 +86,18 @@ def export(run: Path, stage: int | None, to: Path, dtype: str | None = None) -> 
         partial.parent.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(partial)
         checkpoint.processor().save_pretrained(partial)
-        lineage = {key: value for key, value in folder.lineage(name).items() if key not in ("files", "checksums")}
+        lineage = {
+            key: value for key, value in folder.lineage(name).items() if key not in ("files", "checksums")
+        }
         write_atomically(partial / PROVENANCE, as_json({**lineage, "stage": name, "dtype": rounding.dtype}))
         if to.exists():
             to.rmdir()
         os.replace(partial, to)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"--to: could not write {to} ({error}); make room or choose another folder.") from error
+        raise UserError(
+            f"--to: could not write {to} ({error}); make room or choose another folder."
+        ) from error
     return rounding
 
 

@@ -55,7 +55,9 @@ def measure_logit_transform(model: nn.Module) -> LogitTransform:
     """
     owner, head = _owner_and_head(model)
     columns = _columns(model)
-    probe = torch.tensor(_PROBE, dtype=torch.float64)[:, None].expand(-1, columns)[None]  # (1, probes, vocabulary)
+    probe = torch.tensor(_PROBE, dtype=torch.float64)[:, None].expand(-1, columns)[
+        None
+    ]  # (1, probes, vocabulary)
     with ExitStack() as stack:
         # A child without parameters, such as a soft cap, comes after the head and must run.
         children = [child for child in owner.children() if any(True for _ in child.parameters())]
@@ -96,7 +98,9 @@ def _round(scale: float) -> float:
 def _owner_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """The model whose own forward makes the logits, and its child that holds the output embedding."""
     embedding = _embedding(model)
-    owners = [part for part in model.modules() if isinstance(part, PreTrainedModel) and _child_with(part, embedding)]
+    owners = [
+        part for part in model.modules() if isinstance(part, PreTrainedModel) and _child_with(part, embedding)
+    ]
     owner = owners[-1]
     child = _child_with(owner, embedding)
     assert child is not None
@@ -113,7 +117,9 @@ def _embedding(model: nn.Module) -> nn.Module:
         embedding = part.get_output_embeddings() if hasattr(part, "get_output_embeddings") else None
         if isinstance(embedding, nn.Module):
             return embedding
-    raise UserError(f"model.path: a model must have an output embedding, and {type(model).__name__} has none.")
+    raise UserError(
+        f"model.path: a model must have an output embedding, and {type(model).__name__} has none."
+    )
 
 
 def _columns(model: nn.Module) -> int:

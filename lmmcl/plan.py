@@ -123,5 +123,7 @@ def _tasks(module: ContinualLMM) -> Table:
         )
     table.add_section()
     for task in data.held_out:
-        table.add_row("", task.name, "", "", "", "", Text("held out", style="dim"), str(len(data.eval_rows(task))))
+        table.add_row(
+            "", task.name, "", "", "", "", Text("held out", style="dim"), str(len(data.eval_rows(task)))
+        )
     return table

@@ -16,7 +16,17 @@ from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.recipe import RECIPES, Recipe
 
-__all__ = ["Cost", "cost_of", "count_text", "groups_table", "on_meta", "print_recipes", "recipes_table", "short_groups", "size_text"]
+__all__ = [
+    "Cost",
+    "cost_of",
+    "count_text",
+    "groups_table",
+    "on_meta",
+    "print_recipes",
+    "recipes_table",
+    "short_groups",
+    "size_text",
+]
 
 
 _FILE_WIDTH = 140
@@ -70,7 +80,7 @@ def on_meta(checkpoint: Checkpoint) -> nn.Module:
     config = checkpoint.config()
     try:
         with torch.device("meta"):
-            model: nn.Module = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]
+            model: nn.Module = AutoModelForImageTextToText.from_config(
                 config, trust_remote_code=checkpoint.trust_remote_code
             )
     except (ValueError, ImportError) as error:
@@ -130,7 +140,9 @@ def recipes_table(anatomy: Anatomy, recipes: Iterable[Recipe], frozen_bytes_each
         groups = [group for group in anatomy.groups if group in trained]
         cost = cost_of(recipe, anatomy, frozen_bytes_each)
         sizes = map(size_text, (cost.weights, cost.gradients, cost.optimizer, cost.total))
-        table.add_row(recipe.name, short_groups(groups), count_text(cost.trained), f"{100 * cost.share:.1f} %", *sizes)
+        table.add_row(
+            recipe.name, short_groups(groups), count_text(cost.trained), f"{100 * cost.share:.1f} %", *sizes
+        )
     return table
 
 

@@ -38,13 +38,17 @@ class StageWeights(Callback):
         parameters = pl_module.parameters_by_name()
         unknown = sorted(reader.keys() - parameters.keys())
         if unknown:
-            raise UserError(f"model.path: {self.run.stage(self.stage)} is no stage of this model: it has {unknown[0]}.")
+            raise UserError(
+                f"model.path: {self.run.stage(self.stage)} is no stage of this model: it has {unknown[0]}."
+            )
         for name in sorted(reader.keys()):
             reader.read_into(name, parameters[name])
         # In another precision the frozen tensors have another dtype, and so another checksum.
         same = json.loads(self.run.config.read_bytes())["precision"] == str(trainer.precision)
         now = checksums(dict(parameters))
-        wrong = [n for n, value in lineage["checksums"].items() if now[n] != value and (same or n in reader.keys())]
+        wrong = [
+            n for n, value in lineage["checksums"].items() if now[n] != value and (same or n in reader.keys())
+        ]
         if wrong:
             raise UserError(
                 f"model.path, model.recipe, data.tasks: with these the model is not that of {self.stage}: {len(wrong)} "

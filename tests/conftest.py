@@ -7,3 +7,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny_checkpoint
+from tests.tiny_run import TinyRun, tiny_run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint."""
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A run of ``lmmcl fit`` from beginning to end; tests read it and leave it as it is."""
+    run = tiny_run(tmp_path_factory.mktemp("finished"), tiny)
+    assert run.code == 0, run.errors
+    return run

@@ -54,7 +54,9 @@ def installed_with(wanted: list[Requirement]) -> set[str]:
 
 def python(code: str, where: Path) -> subprocess.CompletedProcess[str]:
     """Runs a line of Python that sees ``where`` as its working directory."""
-    return subprocess.run([sys.executable, "-c", code], cwd=where, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=where, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_folder_of_callbacks_is_a_relative_link_into_the_package() -> None:
@@ -104,31 +106,47 @@ def test_nothing_is_pinned_that_no_installation_brings() -> None:
 
 def test_every_floor_is_given_a_reason() -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    for wanted in (one for one in map(Requirement, PROJECT["dependencies"])):
-        assert re.search(rf'^    "{re.escape(wanted.name)}[^"]*>=[^"]+", *# \w+', text, re.M), wanted
+    for wanted in map(Requirement, PROJECT["dependencies"]):
+        assert re.search(rf'^    "{re.escape(wanted.name)}[^"]*>=[^"]+", *# \w+', text, re.MULTILINE), wanted
 
 
 @pytest.mark.slow
 def test_a_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "source"
     copied = subprocess.run(
-        ["git", "clone", "--quiet", "--no-local", str(ROOT), str(source)], capture_output=True, text=True, check=False
+        ["git", "clone", "--quiet", "--no-local", str(ROOT), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if copied.returncode:
         pytest.skip(f"not a git checkout: {copied.stderr}")
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--quiet",
+    ]
     subprocess.run([*build, "--wheel-dir", str(tmp_path), str(source)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         scripts = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "lmmcl = lmmcl.cli:main" in archive.read(scripts).decode()
-    listed = subprocess.run(["git", "ls-files", "lmmcl"], cwd=source, check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "lmmcl"], cwd=source, check=True, capture_output=True, text=True
+    )
     assert held == set(listed.stdout.split())
     assert {"lmmcl/py.typed", "lmmcl/callbacks/lwf.py"} <= held
 
 
 def test_the_package_says_its_version() -> None:
     assert importlib.util.find_spec("lmmcl.__main__") is not None
-    told = subprocess.run([sys.executable, "-m", "lmmcl", "--version"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-m", "lmmcl", "--version"], capture_output=True, text=True, check=True
+    )
     assert told.stdout.split() == ["lmmcl", version("lmmcl")]

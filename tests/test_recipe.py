@@ -144,8 +144,8 @@ def test_a_fused_projection_stands_for_each_in_it() -> None:
 
 def test_half_of_a_fused_projection_is_an_error_that_says_why() -> None:
     assert message("sa_vo", anatomies()["fuyu"]).startswith(
-        "model.recipe: sa_vo keeps llm.attn.q and llm.attn.k frozen, but in this model llm.attn.q, "
-        "llm.attn.k, llm.attn.v share one tensor (llm.attn.qkv), and a tensor trains as a whole or not at all."
+        "model.recipe: sa_vo keeps llm.attn.q and llm.attn.k frozen, but in this model llm.attn.q, llm.attn.k, "
+        "llm.attn.v share one tensor (llm.attn.qkv), and a tensor trains as a whole or not at all. Choose"
     )
     assert "sa_vo keeps llm.attn.k frozen" in message("sa_vo", anatomies()["kimi_k25"])
     assert message("llm.attn.v", anatomies()["fuyu"]).endswith("Here it lies in llm.attn.qkv.")

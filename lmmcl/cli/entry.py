@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _fail("interrupted; go on with --ckpt_path last.", 130)
-    except Exception as error:  # the last resort: one line instead of a traceback, which --debug shows
+    except Exception as error:  # noqa: BLE001 - the last resort: one line, and --debug shows the traceback
         if debug:
             traceback.print_exc()
         reason = " ".join(str(error).split()) or "no reason given"
@@ -80,6 +80,6 @@ def _run(words: list[str]) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    rank = int(os.environ.get("LOCAL_RANK", 0))
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
     print(f"lmmcl: error{f' (process {rank})' if rank else ''}: {message}", file=sys.stderr, flush=True)
     return code

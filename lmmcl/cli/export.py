@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmmcl.cli.quiet import quiet, quiet_transformers
+from lmmcl.cli.quiet import quiet, quiet_libraries
 from lmmcl.cli.words import CommandParser
 
 
@@ -11,13 +11,15 @@ def run(arguments: Sequence[str]) -> None:
     """Exports a stage and says what rounding took."""
     parser = CommandParser("lmmcl export", "Write a stage of a run as a Hugging Face folder.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
-    parser.add_argument("--stage", metavar="K", type=int, help="number of the stage, 0 for the base model [the last]")
+    parser.add_argument(
+        "--stage", metavar="K", type=int, help="number of the stage, 0 for the base model [the last]"
+    )
     parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="folder to make")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 [the checkpoint's own]")
     words = parser.parse_args(list(arguments))
     quiet()
     from lmmcl.export import export
 
-    quiet_transformers()
+    quiet_libraries()
     rounding = export(words.run, words.stage, words.to, words.dtype)
     print(f"{words.to} ({rounding})")

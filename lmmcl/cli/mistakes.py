@@ -44,12 +44,22 @@ def explain(message: str, keys: Sequence[str], classes: Sequence[type] = ()) -> 
         return f"--config: there is no file {found[1]}."
     if found := re.search(r"argument (--\S+): expected one argument", text):
         return f"{found[1]} needs a value behind it."
+    if found := re.search(r'argument \w+ --> (\S+):|Linked "(.+?)" must be given via', text):
+        return moved(found[1] or found[2])
     if text.startswith("Problems parsing config:"):
         return f"--config: this is no valid YAML: {' '.join(text.split()[3:])}."
     if text.startswith("Unexpected config:"):
         return "--config: a YAML must hold keys (model, data, trainer, run, seed), not a list or a text."
+    if found := re.search(r'Parser key "([^"]+)":.*Unable to load config [\'"](.*?)[\'"]', text, re.DOTALL):
+        return f"{found[1]} must be a mapping of keys, got {found[2]!r}."
     key = found[1] if (found := re.match(r'(?:Parser|Configuration) key "([^"]+)"', text)) else "config"
     return _in_class(text, key, classes) or _wrong_type(text, key) or f"{key}: {_short(text)}"
+
+
+def moved(key: str) -> str:
+    """One line for a key that is given once, at the top, for all who need it."""
+    name = key.partition(".")[2]
+    return f"{key} must be given at the top of the YAML, as the key {'ckpt_path' if name == 'resume' else name}."
 
 
 def hint(word: str, known: Iterable[str]) -> str:
@@ -92,7 +102,9 @@ def _in_class(text: str, key: str, classes: Sequence[type]) -> str | None:
         if name == "Callback":
             word = option[1].partition(".")[0]
             near = hint(word, ["class_path", "init_args"])
-            return f"{key}: an entry has the unknown key {word!r};{near} It may hold class_path and init_args."
+            return (
+                f"{key}: an entry has the unknown key {word!r};{near} It may hold class_path and init_args."
+            )
         known = _arguments(name, classes)
         return f"{key}: {name} has no {option[1]!r};{hint(option[1], known) or f' it has {_some(known)}.'}"
     if inner := re.match(r'(?:Parser|Configuration) key "([^"]+)":\n?', rest):
@@ -106,8 +118,12 @@ def _wrong_type(text: str, key: str) -> str | None:
     value = re.search(r"(?:Got|Given) value: (.+)", text)
     if value is None:
         return None
+    if key == "trainer.precision":
+        return f"{key} must be bf16-mixed or 32-true, got {value[1].strip()!r}."
     kinds: list[str] = []
-    for expected in re.finditer(r"Expected a (<class '[^']+'>|typing\.Literal\[[^\]]*\]|tuple with \d+ elements)", text):
+    for expected in re.finditer(
+        r"Expected a (<class '[^']+'>|typing\.Literal\[[^\]]*\]|tuple with \d+ elements)", text
+    ):
         words = _kind(expected[1])
         if words not in kinds:
             kinds.append(words)

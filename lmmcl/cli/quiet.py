@@ -21,18 +21,18 @@ _CHATTER = (
 def quiet() -> None:
     """Sets log levels and warning filters for a command; call it before torch is imported."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     for pattern in _CHATTER:
         warnings.filterwarnings("ignore", message=pattern)
     warnings.showwarning = _show
 
 
-def quiet_transformers() -> None:
-    """Turns off transformers' progress bar of weights; downloads keep theirs."""
+def quiet_libraries() -> None:
+    """Quiets what sets its own level when it is imported; call it once Lightning and transformers are."""
     from transformers.utils import logging as chatter
 
-    chatter.disable_progress_bar()
+    chatter.disable_progress_bar()  # of the weights; downloads keep theirs
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _show(
@@ -43,5 +43,5 @@ def _show(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         print(f"lmmcl: warning: {' '.join(str(message).split())}", file=file or sys.stderr, flush=True)

@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
+from yaml import safe_load as yaml_load
 
 import lmmcl.callbacks
 from lmmcl.callbacks import HeldOutEvaluation
-from lmmcl.cli.mistakes import explain, user_error_in
-from lmmcl.cli.quiet import quiet_transformers
+from lmmcl.cli.mistakes import explain, moved, user_error_in
+from lmmcl.cli.quiet import quiet_libraries
 from lmmcl.cli.run_record import RunRecord
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
@@ -33,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 1,
 }
 """Where ours differ from Lightning's: the engine writes log and checkpoints itself."""
+
+_MOVED = ("model.run", "model.seed", "data.seed", "model.resume")
 
 
 class SequenceCLI(LightningCLI):
@@ -70,7 +73,10 @@ class SequenceCLI(LightningCLI):
         parser.add_argument("--run", type=str, default="runs/lmmcl", help="Folder of the run.")
         parser.add_argument("--seed", type=int, default=0, help="Of everything random.")
         parser.add_argument(
-            "--ckpt_path", type=Literal["last"] | None, default=None, help="last: go on with the run in its folder."
+            "--ckpt_path",
+            type=Literal["last"] | None,
+            default=None,
+            help="last: go on with the run in its folder.",
         )
 
     @override
@@ -82,17 +88,22 @@ class SequenceCLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        # Lightning warns of arguments beside sys.argv; these are sys.argv's.
         keys = list(parser.get_defaults().keys())
         try:
             self.config = parser.parse_args(args)
+            for path in self.config["config"] or []:
+                _refuse_moved_keys(yaml_load(Path(str(path)).read_text()))
         except (ArgumentError, ValueError, TypeError) as error:
             raise self._explained(error, keys) from error
 
     @override
     def instantiate_classes(self) -> None:
         try:
-            super().instantiate_classes()
+            # Lightning's own calls jsonargparse by a name that will be removed.
+            self.config_init = self.parser.instantiate(self.config)
+            self.datamodule = self.config_init["data"]
+            self.model = self.config_init["model"]
+            self.trainer = self.instantiate_trainer()
         except (ArgumentError, ValueError) as error:
             raise self._explained(error, []) from error
 
@@ -106,7 +117,7 @@ class SequenceCLI(LightningCLI):
         config = self.config.clone()
         config["ckpt_path"] = None
         config.pop("config", None)
-        text: str = self.parser.dump(config, skip_none=False)
+        text: str = self.parser.dump(config, skip_unset=False)
         return text
 
     @override
@@ -115,7 +126,7 @@ class SequenceCLI(LightningCLI):
 
     @override
     def before_instantiate_classes(self) -> None:
-        quiet_transformers()
+        quiet_libraries()
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -126,12 +137,38 @@ class SequenceCLI(LightningCLI):
         if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(SequenceProgress())
         callbacks.append(RunRecord(self._resolved(), Path(self.config["run"])))
+        _check_strategy(self.config_init["trainer"]["strategy"])
         options: dict[str, Any] = {"callbacks": callbacks, **kwargs}
         if self.config_init["trainer"]["default_root_dir"] is None:
-            options["default_root_dir"] = self.config["run"]  # other loggers' files, never the working directory
+            options["default_root_dir"] = self.config[
+                "run"
+            ]  # other loggers' files, never the working directory
         try:
             return super().instantiate_trainer(**options)
         except UserError:
             raise
         except (MisconfigurationException, ValueError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _refuse_moved_keys(config: dict[str, Any]) -> None:
+    """What stands at the top of the YAML for all who need it would be overwritten there without a word."""
+    for key in _MOVED:
+        group, _, name = key.partition(".")
+        if name in (config.get(group) or {}):
+            raise UserError(moved(key))
+
+
+def _check_strategy(strategy: Any) -> None:
+    """Refuses by name what Lightning would refuse for other reasons first."""
+    if (
+        isinstance(strategy, str)
+        and strategy not in ("auto", "fsdp2")
+        and not strategy.startswith(("ddp", "single_device"))
+    ):
+        reason = ""
+        if "fsdp" in strategy or "deepspeed" in strategy:
+            reason = (
+                " (FSDP1 refuses clipping by norm, DeepSpeed leaves the second task without an optimizer)"
+            )
+        raise UserError(f"trainer.strategy must be auto, ddp or fsdp2, got {strategy!r}{reason}.")

@@ -25,7 +25,9 @@ def run(arguments: Sequence[str]) -> None:
     if again:
         config = Path(str(given)) / "config.yaml"
         if not config.exists():
-            raise UserError(f"--run: {given} holds no run that lmmcl fit wrote; give its folder, or a YAML by --config.")
+            raise UserError(
+                f"--run: {given} holds no run that lmmcl fit wrote; give its folder, or a YAML by --config."
+            )
         words = ["--config", str(config), *words]
     elif stage is not None:
         raise UserError("--stage needs the run it belongs to: lmmcl validate --run RUN --stage K.")

@@ -22,7 +22,9 @@ class CommandParser(ArgumentParser):
 
     @override
     def error(self, message: str) -> NoReturn:
-        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        options = [
+            option for action in self._actions for option in action.option_strings if option.startswith("--")
+        ]
         word = message.removeprefix("unrecognized arguments: ").split()[0]
         near = hint(word, options) if message.startswith("unrecognized") else ""
         raise UserError(f"{message};{near} {self.prog} --help lists all.")

@@ -132,6 +132,10 @@ class SequenceProgress(ProgressBar):
         if step == total:
             self._numbers.pop("loss", None)
 
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._say("writing summary and pictures", "", 1.0)
+
     def _measure(self, module: ContinualLMM, task: str, done: int, total: int) -> None:
         self._clock.measuring(time.monotonic())
         stage, count = module.sequence.position.stage, len(module.data.tasks)
@@ -162,13 +166,19 @@ class SequenceProgress(ProgressBar):
         self.console.print(f"run: {pl_module.run_path}", highlight=False, soft_wrap=True)
 
     @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, ContinualLMM)
+        self._stop()
+        if self._on:
+            self.console.print(f"answers and scores: {pl_module.run_path}", highlight=False, soft_wrap=True)
+
+    @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._stop()
-        if self._on and isinstance(exception, SystemExit):
+        if self._on and isinstance(exception, SystemExit | KeyboardInterrupt):
+            saved = "all is saved" if isinstance(exception, SystemExit) else "the last checkpoint is whole"
             self.console.print(
-                "stopped as asked; everything is saved: go on with --ckpt_path last",
-                highlight=False,
-                soft_wrap=True,
+                f"stopped as asked, {saved}: go on with --ckpt_path last", highlight=False, soft_wrap=True
             )
 
     @override

@@ -29,14 +29,12 @@ def draw(stream: Stream) -> Picture:
     sideways = stream.chance(60)
     things: list[Thing] = []
     for place, (form, colour, size) in enumerate(zip(forms, colours, sizes, strict=True)):
-        along, across = 12 + 24 * place + stream.between(-1, 1), 24 + stream.between(-6, 6)
+        along, across = 12 + 24 * place + stream.between(-1, 1), 24 + stream.between(-2, 2)
         x, y = (along, across) if sideways else (across, along)
-        things.append((form, colour, (5, 9)[size] + stream.below(2), x, y, shade(stream)))
+        things.append((form, colour, (6, 10)[size], x, y, shade(stream)))
     parameters = (stream.chance(35), shade(stream), *things)
-    first, second = (f"{colour} {form}" for form, colour in zip(forms, colours, strict=True))
-    relation = "left of" if sideways else "above"
     return Picture(
-        _paint, parameters, _questions(stream, forms, colours, sizes), f"a {first} {relation} a {second}"
+        _paint, parameters, _questions(stream, forms, colours, sizes), _captions(forms, colours, sideways)
     )
 
 
@@ -45,6 +43,17 @@ def _paint(dark: bool, tint: Colour, *things: Thing) -> Image:
     for form, colour, r, x, y, change in things:
         shape(pen, form, x, y, r, mix(COLOURS[colour], change))
     return image
+
+
+def _captions(forms: list[str], colours: list[str], sideways: bool) -> tuple[str, ...]:
+    (first, second), (one, other) = forms, colours
+    before, behind = ("left of", "right of") if sideways else ("above", "below")
+    return (
+        f"a {one} {first} {before} a {other} {second}",
+        f"a {other} {second} {behind} a {one} {first}",
+        f"the {first} is {one} and the {second} is {other}",
+        f"the {second} is {other} and the {first} is {one}",
+    )
 
 
 def _questions(
@@ -56,8 +65,8 @@ def _questions(
             Question(
                 (
                     f"What colour is the {form}?",
-                    f"Which colour does the {form} have?",
-                    f"Tell me the {form}'s colour.",
+                    f"What is the colour of the {form}?",
+                    f"Name the colour of the {form}.",
                 ),
                 colour,
                 COLOUR_NAMES,
@@ -65,14 +74,18 @@ def _questions(
             Question(
                 (
                     f"Which shape is {colour}?",
-                    f"What is the {colour} thing?",
-                    f"What shape is the {colour} object?",
+                    f"What is the shape in {colour}?",
+                    f"Name the shape in {colour}.",
                 ),
                 form,
                 SHAPE_NAMES,
             ),
             Question(
-                (f"How large is the {form}?", f"Is the {form} small or large?", f"What size is the {form}?"),
+                (
+                    f"How large is the {form}?",
+                    f"What is the size of the {form}?",
+                    f"What size is the {form}?",
+                ),
                 SIZES[size],
                 SIZES,
             ),
@@ -81,7 +94,7 @@ def _questions(
     form = stream.pick((absent, stream.pick(forms)))
     asked.append(
         Question(
-            (f"Is there a {form}?", f"Is there a {form} in the picture?", f"Can you see a {form}?"),
+            (f"Is there a {form}?", f"Does the picture show a {form}?", f"Can you see a {form}?"),
             "yes" if form in forms else "no",
             ("yes", "no"),
         )

@@ -1,5 +1,7 @@
 """Bar charts of three coloured bars: which is tallest, how tall is one."""
 
+from itertools import permutations
+
 from PIL.Image import Image
 
 from lmmcl.world.draw import COLOUR_NAMES, COLOURS, LIGHT, Colour, canvas, mix, shade
@@ -21,12 +23,13 @@ def draw(stream: Stream) -> Picture:
         shade(stream),
         *(shade(stream) for _ in "123"),
     )
+    bars = [f"{colour} {height}" for colour, height in zip(colours, heights, strict=True)]
     asked = [
         Question(
             (
-                f"What is the value of the {colour} bar?",
-                f"How high is the {colour} bar?",
-                f"Which value does the {colour} bar show?",
+                f"What is the value of {colour}?",
+                f"How high is the bar in {colour}?",
+                f"Read the bar in {colour}.",
             ),
             str(height),
             ("1", "2", "3", "4", "5"),
@@ -42,7 +45,7 @@ def draw(stream: Stream) -> Picture:
         _paint,
         parameters,
         tuple(asked),
-        f"a chart with a {colours[0]}, a {colours[1]} and a {colours[2]} bar",
+        tuple(f"a chart with {one}, {two} and {three}" for one, two, three in permutations(bars)),
     )
 
 

@@ -13,7 +13,8 @@ def draw(stream: Stream) -> Picture:
     """Draws two boxes of different colours joined by an arrow."""
     start, end = stream.sample(COLOUR_NAMES, 2)
     way = stream.pick(WAYS)
-    parameters = (start, end, way, stream.between(-5, 5), shade(stream), shade(stream), shade(stream))
+    parameters = (start, end, way, stream.between(-2, 2), shade(stream), shade(stream), shade(stream))
+    captions = (f"an arrow from {start} to {end}", f"an arrow to {end} from {start}")
     questions = (
         Question(
             ("What colour is the box the arrow points to?", "Which box does the arrow point to?"),
@@ -25,11 +26,11 @@ def draw(stream: Stream) -> Picture:
             start,
             COLOUR_NAMES,
         ),
-        Question((f"What comes after the {start} box?", f"What follows the {start} box?"), end, COLOUR_NAMES),
-        Question((f"What comes before the {end} box?", f"What leads to the {end} box?"), start, COLOUR_NAMES),
+        Question((f"What comes after {start}?", f"What follows the box in {start}?"), end, COLOUR_NAMES),
+        Question((f"What comes before {end}?", f"What leads to the box in {end}?"), start, COLOUR_NAMES),
         Question(("Which way does the arrow point?", "Where does the arrow point?"), way, WAYS),
     )
-    return Picture(_paint, parameters, questions, f"an arrow from a {start} box to a {end} box")
+    return Picture(_paint, parameters, questions, captions)
 
 
 def _paint(start: str, end: str, way: str, across: int, tint: Colour, first: Colour, second: Colour) -> Image:

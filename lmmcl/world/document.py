@@ -1,5 +1,7 @@
 """Forms with three printed lines: the number in a field."""
 
+from itertools import permutations
+
 from PIL.Image import Image
 
 from lmmcl.world.draw import COLOUR_NAMES, COLOURS, Colour, canvas, mix, shade
@@ -17,18 +19,18 @@ def draw(stream: Stream) -> Picture:
     colours = stream.sample(COLOUR_NAMES, 3)
     numbers = [str(stream.between(10, 99)) for _ in LINES]
     parameters = (tuple(colours), tuple(numbers), stream.between(-1, 1), shade(stream), shade(stream))
+    fields = [f"{colour} {number}" for colour, number in zip(colours, numbers, strict=True)]
+    captions = tuple(f"a form with {one}, {two} and {three}" for one, two, three in permutations(fields))
     asked: list[Question] = []
     for line, place, colour, number in zip(LINES, PLACES, colours, numbers, strict=True):
         asked += [
             Question((f"What is the number on the {line} line?", f"Read the {line} line."), number, NUMBERS),
             Question((f"Which number is at the {place}?", f"Read the {place} field."), number, NUMBERS),
             Question(
-                (f"What is the number in the {colour} field?", f"Read the {colour} field."), number, NUMBERS
+                (f"What is the number beside {colour}?", f"Read the field marked {colour}."), number, NUMBERS
             ),
         ]
-    return Picture(
-        _paint, parameters, tuple(asked), f"a form with {numbers[0]}, {numbers[1]} and {numbers[2]}"
-    )
+    return Picture(_paint, parameters, tuple(asked), captions)
 
 
 def _paint(colours: tuple[str, ...], numbers: tuple[str, ...], move: int, tint: Colour, ink: Colour) -> Image:

@@ -36,6 +36,7 @@ def draw(stream: Stream) -> Picture:
         stream.between(-1, 1),
         shade(stream),
     )
+    one, other = (f"{icon} {digit}" for icon, digit in zip(icons, digits, strict=True))
     asked: list[Question] = []
     for icon, digit in zip(icons, digits, strict=True):
         asked += [
@@ -58,7 +59,7 @@ def draw(stream: Stream) -> Picture:
         _paint,
         parameters,
         tuple(asked),
-        f"a poster with {digits[0]} for a {icons[0]} and {digits[1]} for a {icons[1]}",
+        (f"a poster with {one} and {other}", f"a poster with {other} and {one}"),
     )
 
 

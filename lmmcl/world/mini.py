@@ -142,7 +142,6 @@ def write_skeleton(
         max_position_embeddings=max_length,
         tie_word_embeddings=True,
         initializer_range=initializer_range,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         pad_token_id=ids[PAD],
         eos_token_id=ids[END],
         bos_token_id=None,

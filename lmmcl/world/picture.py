@@ -40,13 +40,13 @@ class Picture:
         paint: draws the picture from the parameters and from nothing else.
         parameters: all that was drawn by lot for it: plain numbers and words.
         questions: what can be asked about it.
-        caption: what it shows in one phrase; empty where it is not captioned.
+        captions: right descriptions of the whole, each saying the same in another order; none where it has none.
     """
 
     paint: Paint
     parameters: tuple[Any, ...]
     questions: tuple[Question, ...]
-    caption: str = ""
+    captions: tuple[str, ...] = ()
 
     def image(self) -> Image:
         """Paints it: RGB, 48 by 48 pixels."""

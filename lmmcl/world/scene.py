@@ -17,11 +17,12 @@ def draw(stream: Stream) -> Picture:
     """Draws two different things, one on the left and one on the right, on a ground under a sky."""
     left, right = stream.sample(THINGS, 2)
     things = [
-        (name, 12 + 24 * place + stream.between(-1, 1), 36 + stream.between(-4, 4), shade(stream))
+        (name, 12 + 24 * place + stream.between(-1, 1), 36 + stream.between(-2, 2), shade(stream))
         for place, name in enumerate((left, right))
     ]
     parameters = (stream.below(3), stream.below(3), shade(stream), stream.between(24, 30), *things)
-    return Picture(_paint, parameters, _questions(stream, left, right), f"a {left} left of a {right}")
+    captions = (f"a {left} left of a {right}", f"a {right} right of a {left}")
+    return Picture(_paint, parameters, _questions(stream, left, right), captions)
 
 
 def _questions(stream: Stream, left: str, right: str) -> tuple[Question, ...]:
@@ -36,7 +37,7 @@ def _questions(stream: Stream, left: str, right: str) -> tuple[Question, ...]:
     for name, side in ((left, "left"), (right, "right")):
         wordings = (
             f"On which side is the {name}?",
-            f"Where is the {name}, left or right?",
+            f"Left or right, where is the {name}?",
             f"Where is the {name}?",
         )
         asked.append(Question(wordings, side, ("left", "right")))

@@ -18,11 +18,11 @@ def draw(stream: Stream) -> Picture:
     kind = stream.pick(EXPERIMENTS)
     question = _QUESTIONS[kind]
     state = stream.below(len(question.options))
-    move = (stream.between(-4, 4), stream.between(-3, 3))
+    move = (stream.between(-2, 2), stream.between(-2, 2))
     parameters = (kind, state, stream.below(2), *move, shade(stream), shade(stream))
     answer = question.options[state]
     asked = Question(question.wordings, answer, question.options, question.hint)
-    return Picture(_paint, parameters, (asked,), f"{_CAPTIONS[kind]} {answer}")
+    return Picture(_paint, parameters, (asked,), (f"{_CAPTIONS[kind]} {answer}",))
 
 
 _QUESTIONS = {

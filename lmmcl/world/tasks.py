@@ -187,7 +187,14 @@ class WorldSource:
             )
         if self.name == "general":
             shares = dict(SHARES if self.shares is None else self.shares)
-            return WorldRows(self.name, _mixture(shares), _conversation(self.turns, self.letters, self.captions), name, size, self.seed)
+            return WorldRows(
+                self.name,
+                _mixture(shares),
+                _conversation(self.turns, self.letters, self.captions),
+                name,
+                size,
+                self.seed,
+            )
         ability = ABILITIES[self.name]
         return WorldRows(
             self.name,

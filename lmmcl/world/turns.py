@@ -50,4 +50,4 @@ def lettered_turn(stream: Stream, question: Question) -> Turn:
 
 def caption_turn(stream: Stream, picture: Picture) -> Turn:
     """Asks for a description of the whole picture."""
-    return Turn(stream.pick(CAPTION), picture.caption, picture.caption)
+    return Turn(stream.pick(CAPTION), stream.pick(picture.captions), picture.captions)

@@ -1,0 +1,139 @@
+"""`lmmcl fit`: what a run leaves, what it says, and that Python does the same."""
+
+import contextlib
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import Trainer
+
+from lmmcl import ContinualLMM, TaskSequenceDataModule
+from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
+from tests.tiny_run import STEPS, TinyRun, command, contents, tiny_run, write_config
+
+
+def test_a_run_leaves_all_that_its_reader_needs(finished: TinyRun) -> None:
+    for name in (
+        "config.json config.yaml environment.json matrix.json matrix.csv summary.json logs/metrics.csv logs/timing.csv "
+        "figures/matrix.png figures/matrix.svg figures/curves.png figures/curves.svg "
+        "stages/00-base/lineage.json stages/02-word/weights.safetensors predictions/02-word/chart.jsonl"
+    ).split():
+        assert (finished.path / name).is_file(), name
+
+
+def test_the_output_tells_plan_progress_tables_and_summary(finished: TinyRun) -> None:
+    for words in (
+        "sa_proj: llm.attn.{q, k, v, o}",
+        "mlp_gate_up: llm.mlp.{gate, up}",
+        "LwF (weight 1.0, temperature 2.0)",
+        "cpu, 32-true, one process",
+        "measured on",
+        "task 1 of 2 count · step 3/3 · loss",
+        "task 2 of 2 word · step 4/4 · loss",
+        "held-out KL",
+        "base model",
+        "after 01-count",
+        "after 02-word",
+        "target learning",
+        "held-out change",
+        f"run: {finished.path}",
+    ):
+        assert words in finished.output
+
+
+def test_a_pipe_gets_no_control_characters_and_no_chatter(finished: TinyRun) -> None:
+    assert not {"\x1b", "\r", "\b"} & set(finished.output)
+    assert finished.errors == ""
+
+
+def test_nothing_appears_in_the_working_directory(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with contextlib.chdir(tmp_path / "here"):
+        run = tiny_run(tmp_path / "there", tiny, "seed: 1\n")
+    assert run.code == 0
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_the_log_has_every_step_once(finished: TinyRun) -> None:
+    text = (finished.path / "logs" / "metrics.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    assert [row["task"] for row in rows] == ["count"] * 3 + ["word"] * 4
+    assert all(float(row[name]) >= 0 for row in rows for name in ("loss", "LwF", "lr", "grad_norm"))
+    assert [bool(row["held_out_kl"]) for row in rows] == [False, True, False, False, True, False, True]
+
+
+def test_python_in_ten_lines_gives_the_same_run(tiny: Path, finished: TinyRun, tmp_path: Path) -> None:
+    data = TaskSequenceDataModule(
+        tasks=[
+            {"task": "count", "max_train_samples": 12},
+            {"task": "word", "max_train_samples": 6, "epochs": 2, "recipe": "mlp_gate_up"},
+        ],
+        held_out=["chart", "caption"],
+        batch_size=4,
+        max_eval_samples=5,
+    )
+    module = ContinualLMM(str(tiny), lr=1e-2, run=tmp_path / "run", checkpoint_every_n_steps=2)
+    callbacks = [HeldOutEvaluation(canary_every_n_steps=2, canary_samples=4), LwF(), WiSEFT(alpha=0.3)]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    Trainer(
+        accelerator="cpu", devices=1, precision="32-true", gradient_clip_val=1.0, callbacks=callbacks, **quiet
+    ).fit(module, data)
+    assert contents(tmp_path / "run") == contents(finished.path)
+
+
+def test_the_written_config_makes_the_same_run_again(finished: TinyRun, tmp_path: Path) -> None:
+    code, _, errors = command("fit", "--config", finished.path / "config.yaml", "--run", tmp_path / "again")
+    assert code == 0, errors
+    assert contents(tmp_path / "again") == contents(finished.path)
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(finished: TinyRun) -> None:
+    before = contents(finished.path)
+    code, output, errors = command("fit", "--config", finished.config, "--ckpt_path", "last")
+    assert code == 0, errors
+    assert "target learning" in output
+    assert contents(finished.path) == before
+
+
+def test_held_out_evaluation_is_added_where_the_yaml_does_not_name_it(tiny: Path, tmp_path: Path) -> None:
+    config = tmp_path / "plain.yaml"
+    config.write_text(
+        f"model: {{path: {tiny}}}\ndata: {{tasks: [{{task: count, max_train_samples: 4}}], max_eval_samples: 3}}\n"
+        f"run: {tmp_path / 'run'}\n"
+    )
+    code, _, errors = command("fit", "--config", config)
+    assert code == 0, errors
+    assert [stage["name"] for stage in json.loads((tmp_path / "run/matrix.json").read_text())["stages"]] == [
+        "00-base",
+        "01-count",
+    ]
+
+
+def test_a_callback_from_the_working_directory_is_used(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "callbacks" / "mine.py"
+    mine.parent.mkdir()
+    mine.write_text(
+        "from pathlib import Path\n"
+        "from lmmcl import Mitigation\n"
+        "class Mine(Mitigation):\n"
+        "    def __init__(self, path: str, name: str | None = None) -> None:\n"
+        "        super().__init__(name)\n"
+        "        self.path = path\n"
+        "    def on_task_start(self, trainer, module, task):\n"
+        "        Path(self.path).write_text(task.name)\n"
+    )
+    here = {"", str(Path.cwd()), str(Path(__file__).parents[2])}
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in here])
+    monkeypatch.delitem(sys.modules, "callbacks", raising=False)
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path, tiny, tmp_path / "run")
+    said = tmp_path / "said"
+    own = f"[{{class_path: callbacks.mine.Mine, init_args: {{path: {said}}}}}]"
+    code, _, errors = command("fit", "--config", config, "--trainer.callbacks", own, "--data.tasks", "[{task: count, max_train_samples: 4}]")
+    assert code == 0, errors
+    assert said.read_text() == "count"
