@@ -26,14 +26,12 @@ class Checkpoint:
         path: a local folder, a hub id, or the name of an embedded checkpoint.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that the checkpoint brings; off unless asked for.
-        attn_implementation: ``eager``, ``sdpa``, ``flash_attention_2``, ...; None leaves the choice to transformers.
         from_scratch: keep config and processor, make new weights from the seed.
     """
 
     path: str
     revision: str | None = None
     trust_remote_code: bool = False
-    attn_implementation: str | None = None
     from_scratch: bool = False
 
     @property
@@ -57,9 +55,15 @@ class Checkpoint:
             raise UserError(f"model.path: the processor of {self.path} has no chat template; choose an instruct model.")
         return processor
 
-    def model(self, full_precision: bool, seed: int) -> nn.Module:
-        """The model, in the checkpoint's dtype or, with ``full_precision``, in fp32."""
-        options: dict[str, Any] = {"attn_implementation": self.attn_implementation} if self.attn_implementation else {}
+    def model(self, full_precision: bool, seed: int, attention: str | None = None) -> nn.Module:
+        """The model.
+
+        Args:
+            full_precision: in fp32 instead of the checkpoint's dtype.
+            seed: of new weights, for ``from_scratch``.
+            attention: transformers' name of an attention kernel; None leaves the choice to transformers.
+        """
+        options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
         if self.from_scratch:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)

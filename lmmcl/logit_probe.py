@@ -43,9 +43,10 @@ class LogitTransform:
 def measure_logit_transform(model: nn.Module) -> LogitTransform:
     """Let the model's own forward pass on a known product, and read off what comes out.
 
-    Configs do not tell: Cohere2Vision has a ``logit_scale`` that its forward never applies, ``logits_scaling`` divides
-    in one family and multiplies in another. So the forward runs with everything before the output embedding replaced
-    by nothing, which costs no more than a few small tensors and works on the meta device and before sharding.
+    Configs do not tell: Cohere2Vision has a ``logit_scale`` that its forward never applies, and
+    ``logits_scaling`` divides in one family and multiplies in another. So the forward runs with everything
+    before the output embedding replaced by nothing: a few small tensors, on the meta device too, but before
+    sharding.
 
     Args:
         model: an ``AutoModelForImageTextToText``.
@@ -55,9 +56,9 @@ def measure_logit_transform(model: nn.Module) -> LogitTransform:
     """
     owner, head = _owner_and_head(model)
     columns = _columns(model)
-    probe = torch.tensor(_PROBE, dtype=torch.float64)[:, None].expand(-1, columns)[
-        None
-    ]  # (1, probes, vocabulary)
+    probe = torch.tensor(_PROBE, dtype=torch.float64)[None, :, None].expand(
+        -1, -1, columns
+    )  # (1, probes, words)
     with ExitStack() as stack:
         # A child without parameters, such as a soft cap, comes after the head and must run.
         children = [child for child in owner.children() if any(True for _ in child.parameters())]
@@ -113,7 +114,8 @@ def _child_with(owner: nn.Module, embedding: nn.Module) -> nn.Module | None:
 
 
 def _embedding(model: nn.Module) -> nn.Module:
-    for part in (model, model.get_decoder()):  # type: ignore[operator]  # transformers' models are untyped
+    untyped: Any = model
+    for part in (untyped, untyped.get_decoder()):
         embedding = part.get_output_embeddings() if hasattr(part, "get_output_embeddings") else None
         if isinstance(embedding, nn.Module):
             return embedding

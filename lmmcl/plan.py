@@ -16,6 +16,7 @@ from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.mitigation import Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.recipe_table import count_text, short_groups, size_text
+from lmmcl.strategy import FSDP2Strategy
 
 _STATE_BYTES = 12
 """A trained parameter's gradient and AdamW's two moments, each in fp32; its master is among the weights."""
@@ -57,14 +58,19 @@ def plan(trainer: Trainer, module: ContinualLMM) -> RenderableType:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
+    last = ""
     for name, text in _facts(trainer, module):
-        facts.add_row(name, text)
+        facts.add_row(name if name != last else "", text)
+        last = name
     return Group(facts, _tasks(module), Text(""))
 
 
 def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
     total = sum(module.anatomy.numel.values())
-    yield "model", f"{module.hparams['path']}: {type(module.model).__name__}, {count_text(total)} parameters"
+    yield (
+        "model",
+        f"{module.hparams['path']}: {type(module.model).__name__.removeprefix('FSDP')}, {count_text(total)} parameters",
+    )
     for name, trained in _recipes(module).items():
         count = sum(module.anatomy.numel[parameter] for parameter in trained)
         groups = [group for group in module.anatomy.groups if group in set(trained.values())]
@@ -73,7 +79,12 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
     for mitigation in module.mitigations:
         yield "against forgetting", _settings(mitigation)
     memory = memory_of(module)
-    spread = f" over {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    sharded = isinstance(trainer.strategy, FSDP2Strategy)
+    spread = (
+        f" {'over' if sharded else 'on each of'} {trainer.world_size} processes"
+        if trainer.world_size > 1
+        else ""
+    )
     yield (
         "memory",
         f"{size_text(memory.total)}{spread}: weights {size_text(memory.weights)}, gradients and optimizer "

@@ -59,7 +59,9 @@ def explain(message: str, keys: Sequence[str], classes: Sequence[type] = ()) -> 
 def moved(key: str) -> str:
     """One line for a key that is given once, at the top, for all who need it."""
     name = key.partition(".")[2]
-    return f"{key} must be given at the top of the YAML, as the key {'ckpt_path' if name == 'resume' else name}."
+    return (
+        f"{key} must be given at the top of the YAML, as the key {'ckpt_path' if name == 'resume' else name}."
+    )
 
 
 def hint(word: str, known: Iterable[str]) -> str:

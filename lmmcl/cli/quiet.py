@@ -8,6 +8,7 @@ from typing import TextIO
 
 _CHATTER = (
     r".*have no logger configured.*",  # the engine keeps the log itself
+    r".*Using `DistributedSampler` with the dataloaders.*",  # our evaluation counts every row once by itself
     r".*does not have many workers.*",  # num_workers is the user's choice
     r".*LeafSpec.*",  # a deprecation inside Lightning
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",

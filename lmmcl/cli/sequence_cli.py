@@ -43,21 +43,22 @@ class SequenceCLI(LightningCLI):
 
     Args:
         arguments: words of the command line after the command.
-        command: named in ``--help``.
+        usage: the command and what it takes, for ``--help``.
     """
 
     model: ContinualLMM
     datamodule: TaskSequenceDataModule
     trainer: Trainer
 
-    def __init__(self, arguments: Sequence[str], command: str) -> None:
+    def __init__(self, arguments: Sequence[str], usage: str) -> None:
         super().__init__(
             ContinualLMM,
             TaskSequenceDataModule,
             save_config_callback=None,
             trainer_defaults=DEFAULTS,
             parser_kwargs={
-                "prog": command,
+                "prog": " ".join(usage.split()[:2]),
+                "usage": usage,
                 "description": "Every key of the YAML is an option, too: --model.lr 1e-5.",
                 "exit_on_error": False,
                 "allow_abbrev": False,

@@ -10,6 +10,7 @@ from lmmcl.cli.quiet import quiet
 from lmmcl.errors import UserError
 
 FOLDER = "validate"
+USAGE = "lmmcl validate (--run RUN [--stage K] | --config FILE) [--KEY VALUE ...] [--debug]"
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -38,7 +39,7 @@ def _measure(words: Sequence[str], run: Path | None, stage: int | None) -> None:
     from lmmcl.cli.sequence_cli import SequenceCLI
     from lmmcl.stage_weights import StageWeights
 
-    cli = SequenceCLI(words, "lmmcl validate")
+    cli = SequenceCLI(words, USAGE)
     name = "00-base"
     if run is not None:
         weights = StageWeights(run, stage)

@@ -1,4 +1,4 @@
-"""Two coloured shapes: what colour, which shape, how large, is it there."""
+"""One or two coloured shapes: what colour, which shape, how large, is it there."""
 
 from PIL.Image import Image
 
@@ -22,10 +22,11 @@ SIZES = ("small", "large")
 
 
 def draw(stream: Stream) -> Picture:
-    """Draws a picture of two shapes of different form and colour, side by side or one above the other."""
-    forms = stream.sample(SHAPE_NAMES, 2)
-    colours = stream.sample(COLOUR_NAMES, 2)
-    sizes = [stream.below(2), stream.below(2)]
+    """Draws one shape, or two of different form and colour, side by side or one above the other."""
+    number = 1 if stream.chance(40) else 2
+    forms = stream.sample(SHAPE_NAMES, number)
+    colours = stream.sample(COLOUR_NAMES, number)
+    sizes = [stream.below(2) for _ in forms]
     sideways = stream.chance(60)
     things: list[Thing] = []
     for place, (form, colour, size) in enumerate(zip(forms, colours, sizes, strict=True)):
@@ -46,6 +47,8 @@ def _paint(dark: bool, tint: Colour, *things: Thing) -> Image:
 
 
 def _captions(forms: list[str], colours: list[str], sideways: bool) -> tuple[str, ...]:
+    if len(forms) == 1:
+        return (f"a {colours[0]} {forms[0]}", f"the {forms[0]} is {colours[0]}")
     (first, second), (one, other) = forms, colours
     before, behind = ("left of", "right of") if sideways else ("above", "below")
     return (

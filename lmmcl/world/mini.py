@@ -53,10 +53,10 @@ def pieces() -> list[tuple[str, float]]:
     """
     space = "Ġ"  # the byte-level alphabet's sign for a space
     words = [form for word in WORDS for form in (word, word.capitalize(), space + word)]
-    singles = [sign for sign in string.digits + string.ascii_letters + string.punctuation]
+    singles = list(string.digits + string.ascii_letters + string.punctuation)
     known = list(dict.fromkeys([*SPECIAL, *singles, *words]))
     alphabet = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(known))
-    score = {sign: -4.0 for sign in singles}
+    score = dict.fromkeys(singles, -4.0)
     return [(piece, score.get(piece, -1.0)) for piece in known] + [(byte, -10.0) for byte in alphabet]
 
 
@@ -82,7 +82,7 @@ def write_skeleton(
     folder: str | Path,
     *,
     image_size: int = 48,
-    patch_size: int = 8,
+    patch_size: int = 12,
     vision_hidden: int = 128,
     vision_layers: int = 4,
     vision_heads: int = 4,

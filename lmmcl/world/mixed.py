@@ -1,4 +1,4 @@
-"""A picture of any of the other held-out families, asked with letters."""
+"""A picture of any of the other held-out families."""
 
 from dataclasses import replace
 

@@ -26,19 +26,19 @@ from lmmcl.world import clock as clocks
 from lmmcl.world import word as words
 from lmmcl.world.picture import Picture
 from lmmcl.world.stream import Stream
-from lmmcl.world.turns import Turn, caption_turn, lettered_turn, open_turn
+from lmmcl.world.turns import Turn, caption_turn, open_turn
 
 Draw = Callable[[Stream], Picture]
 Ask = Callable[[Stream, Picture], Turn]
 SPLITS = ("train", "dev", "test")
 SHARES: dict[str, int] = {
-    "attributes": 25,
-    "scene": 12,
-    "chart": 12,
-    "diagram": 13,
-    "document": 13,
-    "infographic": 15,
-    "science": 10,
+    "attributes": 28,
+    "scene": 8,
+    "chart": 14,
+    "diagram": 12,
+    "document": 14,
+    "infographic": 16,
+    "science": 8,
 }
 """Parts in a hundred of the families of pictures in the general mixture."""
 
@@ -51,6 +51,10 @@ def _lettered(stream: Stream, picture: Picture) -> Turn:
     return lettered_turn(
         stream, stream.pick([question for question in picture.questions if question.options])
     )
+
+
+GENERAL_ROWS = 1_000_000
+"""Rows of the general mixture's training part: what the weights of the mini model were made from."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,13 @@ ABILITIES: dict[str, Ability] = {
     "tissue": Ability(tissue.draw, _open, exact_match),
     "word": Ability(words.draw, _open, exact_match),
     "clock": Ability(clocks.draw, _open, clock),
-    "diagram": Ability(diagram.draw, _lettered, letter),
+    "diagram": Ability(diagram.draw, _open, exact_match),
     "chart": Ability(chart.draw, _open, exact_match),
     "document": Ability(document.draw, _open, exact_match),
     "infographic": Ability(infographic.draw, _open, exact_match),
     "scene": Ability(scene.draw, _open, exact_match),
-    "science": Ability(science.draw, _lettered, letter),
-    "mixed": Ability(mixed.draw, _lettered, letter),
+    "science": Ability(science.draw, _open, exact_match),
+    "mixed": Ability(mixed.draw, _open, exact_match),
     "attributes": Ability(attributes.draw, _open, exact_match),
     "caption": Ability(mixed.draw, caption_turn, exact_match, 24),
 }
@@ -92,7 +96,7 @@ class WorldRows(Sequence[Row]):
     Args:
         name: the task, part of the rows' ids and of their randomness.
         draw: draws a picture.
-        turns: draws the questions about a picture.
+        ask: draws the question about a picture.
         split: ``train``, ``dev`` or ``test``.
         size: number of rows.
         seed: of the draws.
@@ -102,12 +106,12 @@ class WorldRows(Sequence[Row]):
         self,
         name: str,
         draw: Draw,
-        turns: Callable[[Stream, Picture], list[Turn]],
+        ask: Ask,
         split: str,
         size: int,
         seed: int,
     ) -> None:
-        self._name, self._draw, self._turns = name, draw, turns
+        self._name, self._draw, self._ask = name, draw, ask
         self._split, self._size, self._seed = split, size, seed
 
     def __len__(self) -> int:
@@ -127,16 +131,16 @@ class WorldRows(Sequence[Row]):
         picture = self._draw(stream)
         while picture.split != self._split:
             picture = self._draw(stream)
-        return _row(f"{self._name}-{self._split}-{place}", picture, self._turns(stream, picture))
+        return _row(f"{self._name}-{self._split}-{place}", picture, self._ask(stream, picture))
 
 
-def _row(name: str, picture: Picture, turns: Sequence[Turn]) -> Row:
-    messages: list[dict[str, object]] = []
-    for place, turn in enumerate(turns):
-        text = {"type": "text", "text": turn.question}
-        messages.append({"role": "user", "content": [text] if place else [{"type": "image"}, text]})
-        messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
-    return Row(name, messages, (picture.image,), turns[-1].gold, turns[-1].meta)
+def _row(name: str, picture: Picture, turn: Turn) -> Row:
+    asked = [{"type": "image"}, {"type": "text", "text": turn.question}]
+    messages = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": [{"type": "text", "text": turn.answer}]},
+    ]
+    return Row(name, messages, (picture.image,), turn.gold, turn.meta)
 
 
 @dataclass(frozen=True)
@@ -150,9 +154,7 @@ class WorldSource:
         dev: rows of the split that choices may look at.
         test: rows of the split that is reported.
         shares: for ``general`` only: parts of each family of pictures.
-        turns: for ``general`` only: most questions about one picture.
-        letters: for ``general`` only: of a hundred questions that have options, how many are asked with letters.
-        captions: for ``general`` only: of a hundred pictures, how many are also to be described.
+        captions: for ``general`` only: of a hundred pictures, how many are to be described instead of asked about.
     """
 
     name: str
@@ -161,9 +163,7 @@ class WorldSource:
     dev: int = 400
     test: int = 400
     shares: Mapping[str, int] | None = None
-    turns: int = 5
-    letters: int = 35
-    captions: int = 15
+    captions: int = 25
 
     def __post_init__(self) -> None:
         if self.name not in (*ABILITIES, "general"):
@@ -190,7 +190,7 @@ class WorldSource:
             return WorldRows(
                 self.name,
                 _mixture(shares),
-                _conversation(self.turns, self.letters, self.captions),
+                _asked(self.captions),
                 name,
                 size,
                 self.seed,
@@ -199,7 +199,7 @@ class WorldSource:
         return WorldRows(
             self.name,
             ability.draw,
-            lambda stream, picture: [ability.ask(stream, picture)],
+            ability.ask,
             name,
             size,
             self.seed,
@@ -220,24 +220,14 @@ def _mixture(shares: Mapping[str, int]) -> Draw:
     return lambda stream: mixed.FAMILIES[names[stream.weighted(weights)]](stream)
 
 
-def _conversation(most: int, letters: int, captions: int) -> Callable[[Stream, Picture], list[Turn]]:
-    """Several questions about one picture, in random order, some as a choice, sometimes with a caption among them."""
-
-    def turns(stream: Stream, picture: Picture) -> list[Turn]:
-        number = min(stream.between(1, most), len(picture.questions))
-        asked: list[Turn] = []
-        for question in stream.sample(picture.questions, number):
-            by_letter = bool(question.options) and stream.chance(letters)
-            asked.append(lettered_turn(stream, question) if by_letter else open_turn(stream, question))
-        if stream.chance(captions):
-            asked.insert(stream.below(len(asked) + 1), caption_turn(stream, picture))
-        return asked
-
-    return turns
+def _asked(captions: int) -> Ask:
+    return lambda stream, picture: (caption_turn if stream.chance(captions) else _open)(stream, picture)
 
 
 def world_task(name: str, **options: object) -> Task:
     """Makes a task of the world; the options are those of `WorldSource`."""
+    if name == "general":
+        options = {"train": GENERAL_ROWS, **options}
     source = WorldSource(name, **options)  # type: ignore[arg-type]  # checked by the dataclass's own signature
     if name == "general":
         return Task(name=name, source=source, scorer=exact_match, max_new_tokens=24)

@@ -1,4 +1,4 @@
-"""Measures how many pictures and rows of the world one core draws in a second: python tests/benchmarks/world_speed.py."""
+"""Measures how many rows and pictures of the world one core draws in a second."""
 
 from time import perf_counter
 

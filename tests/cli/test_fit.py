@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,36 @@ def test_a_callback_from_the_working_directory_is_used(
     config = write_config(tmp_path, tiny, tmp_path / "run")
     said = tmp_path / "said"
     own = f"[{{class_path: callbacks.mine.Mine, init_args: {{path: {said}}}}}]"
-    code, _, errors = command("fit", "--config", config, "--trainer.callbacks", own, "--data.tasks", "[{task: count, max_train_samples: 4}]")
+    code, _, errors = command(
+        "fit",
+        "--config",
+        config,
+        "--trainer.callbacks",
+        own,
+        "--data.tasks",
+        "[{task: count, max_train_samples: 4}]",
+    )
     assert code == 0, errors
     assert said.read_text() == "count"
+
+
+def test_loggers_of_lightning_get_the_same_numbers(tiny: Path, tmp_path: Path) -> None:
+    more = f"""
+      logger:
+        class_path: CSVLogger
+        init_args: {{save_dir: {tmp_path}, name: theirs, version: ""}}
+    """
+    config = write_config(tmp_path, tiny, tmp_path / "run")
+    config.write_text(
+        config.read_text().replace(
+            "  callbacks:", textwrap.indent(textwrap.dedent(more), "  ") + "  callbacks:"
+        )
+    )
+    code, _, errors = command("fit", "--config", config)
+    assert code == 0, errors
+    theirs = list(csv.DictReader((tmp_path / "theirs" / "metrics.csv").read_text().splitlines()))
+    ours = list(csv.DictReader((tmp_path / "run" / "logs" / "metrics.csv").read_text().splitlines()))
+    assert [float(row["loss"]) for row in theirs] == pytest.approx(
+        [float(row["loss"]) for row in ours], rel=1e-6
+    )
+    assert {"LwF", "grad_norm", "lr"} <= theirs[0].keys()

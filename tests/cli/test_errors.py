@@ -1,0 +1,253 @@
+"""Every mistake of a user is one line: the key, the value, the way out; exit code 2 and no traceback."""
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.tiny_run import TinyRun, command, contents, write_config
+
+
+def error(*words: object) -> str:
+    """The one line that a command ends with."""
+    code, _, errors = command(*words)
+    lines = [line for line in errors.splitlines() if not line.startswith("lmmcl: warning")]
+    assert code == 2, errors
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("lmmcl: error: ")
+    return lines[0].removeprefix("lmmcl: error: ")
+
+
+@pytest.fixture
+def config(tiny: Path, tmp_path: Path) -> Path:
+    return write_config(tmp_path, tiny, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--model.lrr", "3"], "model has no key 'lrr'; did you mean lr?"),
+        (["--trainer.max_epoch", "3"], "trainer has no key 'max_epoch'; did you mean max_epochs?"),
+        (["--modle.path", "3"], "there is no key 'modle'; did you mean model?"),
+        (["--model.lr", "fast"], "model.lr must be a number, got 'fast'."),
+        (["--model.lr", "-1"], "model.lr must be above 0, got -1.0."),
+        (
+            ["--data.max_eval_samples", "many"],
+            "data.max_eval_samples must be a whole number or null, got 'many'.",
+        ),
+        (["--model.schedule", "linear"], "model.schedule must be one of cosine, constant, got 'linear'."),
+        (["--model.betas", "[0.9]"], "model.betas must be a list of 2, got '[0.9]'."),
+        (["--ckpt_path", "x.ckpt"], "ckpt_path must be one of last or null, got 'x.ckpt'."),
+        (["--run"], "--run needs a value behind it."),
+        (["--model.run", "x"], "model.run must be given at the top of the YAML, as the key run."),
+        (["--trainer.precision", "bf17"], "trainer.precision must be bf16-mixed or 32-true, got 'bf17'."),
+        (["--trainer.strategy", "foo"], "trainer.strategy must be auto, ddp or fsdp2, got 'foo'."),
+        (["--trainer.accelerator", "gpu"], "trainer: No supported gpu backend found!"),
+        (
+            ["--trainer.callbacks", "[LwFF]"],
+            "trainer.callbacks: there is no 'LwFF'; did you mean LwF? Known are HeldOutEvaluation, LwF, WiSEFT; "
+            "your own is named module.Class.",
+        ),
+        (
+            ["--trainer.callbacks", "[{class_path: LwF, init_args: {weigth: 1}}]"],
+            "trainer.callbacks: LwF has no 'weigth'; did you mean weight?",
+        ),
+        (
+            ["--trainer.callbacks", "[{class_path: LwF, init_args: {weight: much}}]"],
+            "trainer.callbacks: LwF.weight must be a number, got 'much'.",
+        ),
+        (
+            ["--trainer.callbacks", "[{class_path: WiSEFT, init_args: {alpha: 1.5}}]"],
+            "trainer.callbacks: WiSEFT.alpha must lie in [0, 1], got 1.5.",
+        ),
+        (
+            ["--trainer.callbacks", "[{class_path: LwF, init_arg: {weight: 1}}]"],
+            "trainer.callbacks: an entry has the unknown key 'init_arg'; did you mean init_args? "
+            "It may hold class_path and init_args.",
+        ),
+        (
+            ["--trainer.callbacks", "[nowhere.Mine]"],
+            "trainer.callbacks: nowhere.Mine cannot be used: No module named 'nowhere'.",
+        ),
+        (
+            ["--trainer.callbacks", "[LwF, LwF]"],
+            "trainer.callbacks: 2 callbacks are called LwF; give each a name of its own (name: ...).",
+        ),
+        (
+            ["--data.tasks", "[count, count]"],
+            "data.tasks: every task must be named once, got count 2 times; for more training give it more epochs.",
+        ),
+    ],
+)
+def test_a_mistake_in_the_config_is_named_with_the_way_out(config: Path, words: list[str], line: str) -> None:
+    assert error("fit", "--config", config, *words) == line
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--trainer.strategy", "fsdp"], ["trainer.strategy", "'fsdp'", "fsdp2"]),
+        (["--trainer.strategy", "deepspeed"], ["trainer.strategy", "'deepspeed'", "fsdp2"]),
+        (["--trainer.precision", "bf16-true"], ["trainer.precision: bf16-true", "swallow", "Use bf16-mixed"]),
+        (["--trainer.max_epochs", "3"], ["trainer.max_epochs", "data.tasks", "epochs: N"]),
+        (["--data.tasks", "[cuont]"], ["data.tasks", "'cuont'", "did you mean 'count'?"]),
+        (["--data.tasks", "[{task: count, epoch: 2}]"], ["data.tasks", "'epoch'", "did you mean 'epochs'"]),
+        (["--data.tasks", "[]"], ["data.tasks", "at least one task"]),
+        (["--model.recipe", "sa_prooj"], ["model.recipe", "'sa_prooj'", "Did you mean sa_proj?"]),
+        (["--model.path", "./nowhere"], ["model.path", "./nowhere"]),
+        (["--model.max_length", "12"], ["row 'count-test-", "12 tokens", "model.max_length"]),
+    ],
+)
+def test_a_mistake_that_the_engine_finds_is_one_line_too(
+    config: Path, words: list[str], parts: list[str]
+) -> None:
+    line = error("fit", "--config", config, *words)
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("- a\n", "--config: a YAML must hold keys (model, data, trainer, run, seed), not a list or a text."),
+        ("model: {path: x, lrs: 3}\ndata: {tasks: [count]}\n", "model has no key 'lrs'; did you mean lr?"),
+        ("modle: {path: x}\ndata: {tasks: [count]}\n", "there is no key 'modle'; did you mean model?"),
+        (
+            "model: {path: x, run: r}\ndata: {tasks: [count]}\n",
+            "model.run must be given at the top of the YAML, as the key run.",
+        ),
+        ("model: x\ndata: {tasks: [count]}\n", "model must be a mapping of keys, got 'x'."),
+        ("data: {tasks: [count]}\n", "model.path is missing: give it in the YAML or by --model.path."),
+    ],
+)
+def test_a_yaml_that_says_something_else_is_refused(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    assert error("fit", "--config", tmp_path / "bad.yaml") == line
+
+
+def test_a_yaml_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("model: {path: x\ndata: {tasks: [count]}\n")
+    line = error("fit", "--config", tmp_path / "bad.yaml")
+    assert line.startswith("--config: this is no valid YAML:")
+    assert "line 2" in line
+    assert "there is no file" in error("fit", "--config", tmp_path / "none.yaml")
+
+
+def rows(folder: Path, number: int = 40) -> Path:
+    """A JSONL of messages with a picture per row."""
+    lines = []
+    for i in range(number):
+        Image.new("RGB", (48, 48), (5 * i, 128, 9)).save(folder / f"{i}.png")
+        user = [{"type": "image"}, {"type": "text", "text": f"what is {i} ?"}]
+        said = [
+            {"role": "user", "content": user},
+            {"role": "assistant", "content": [{"type": "text", "text": "red"}]},
+        ]
+        lines.append({"id": str(i), "messages": said, "images": [f"{i}.png"]})
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def files(tiny: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A JSONL, and a config that trains on it."""
+    path = rows(tmp_path)
+    config = tmp_path / "files.yaml"
+    config.write_text(
+        f"model: {{path: {tiny}}}\ndata: {{tasks: [{{task: mine, path: {path}, scorer: exact_match}}], batch_size: 8}}\n"
+        f"trainer: {{precision: 32-true}}\nrun: {tmp_path / 'run'}\n"
+    )
+    return path, config
+
+
+def test_a_missing_picture_is_named_with_file_and_row(files: tuple[Path, Path]) -> None:
+    path, config = files
+    (path.parent / "7.png").unlink()
+    line = error("fit", "--config", config)
+    assert f"{path}, row 8" in line or f"{path}, row 7" in line
+    assert "7.png" in line
+
+
+def test_a_broken_picture_is_named_with_its_row(files: tuple[Path, Path]) -> None:
+    path, config = files
+    for i in range(40):
+        (path.parent / f"{i}.png").write_bytes(b"\x89PNG broken")
+    line = error("fit", "--config", config)
+    assert ".png" in line
+    assert "row" in line
+
+
+def test_an_empty_answer_is_named_with_file_and_row(files: tuple[Path, Path]) -> None:
+    path, config = files
+    path.write_text(path.read_text().replace('"red"', '""', 1))
+    line = error("fit", "--config", config)
+    assert str(path) in line
+    assert "row" in line
+    assert "answer" in line
+
+
+def test_an_empty_split_is_named(files: tuple[Path, Path]) -> None:
+    path, config = files
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    line = error("fit", "--config", config)
+    assert str(path) in line
+    assert "must have rows for" in line
+
+
+def test_a_recipe_that_trains_nothing_is_refused(config: Path) -> None:
+    line = error("fit", "--config", config, "--model.recipe", "{train: llm.embed+head, layers: '0:'}")
+    assert "model.recipe" in line
+    assert "llm.embed+head" in line
+
+
+def test_an_existing_run_needs_ckpt_path_last(finished: TinyRun) -> None:
+    line = error("fit", "--config", finished.config)
+    assert f"run: {finished.path} already holds a run" in line
+    assert "--ckpt_path last" in line
+    assert "--run" in line
+
+
+def test_a_resume_with_another_config_names_what_changed(finished: TinyRun) -> None:
+    before = contents(finished.path)
+    line = error("fit", "--config", finished.config, "--ckpt_path", "last", "--model.lr", "0.5")
+    assert "model.lr was 0.01, is 0.5" in line
+    assert "--run" in line
+    assert contents(finished.path) == before
+
+
+def test_a_resume_of_nothing_says_so(config: Path) -> None:
+    assert "holds no run to go on with" in error("fit", "--config", config, "--ckpt_path", "last")
+
+
+def test_a_loss_that_is_not_finite_names_task_and_step(config: Path) -> None:
+    line = error("fit", "--config", config, "--model.lr", "1e30", "--trainer.gradient_clip_val", "null")
+    assert "the loss of task count is not finite at optimizer step" in line
+    assert "model.lr" in line
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Lets no file grow beyond 20 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_names_the_file_and_what_is_free(config: Path, tmp_path: Path) -> None:
+    line = error("fit", "--config", config)
+    assert f"run: could not write {tmp_path / 'run'}" in line
+    assert "GB free" in line
+    assert "--ckpt_path last" in line
+
+
+def test_debug_shows_the_traceback_before_the_line(config: Path) -> None:
+    code, _, errors = command("fit", "--config", config, "--model.lr", "-1", "--debug")
+    assert code == 2
+    assert "Traceback" in errors
+    assert errors.splitlines()[-1] == "lmmcl: error: model.lr must be above 0, got -1.0."

@@ -1,0 +1,98 @@
+"""An exported stage is a Hugging Face model that answers as the stage did, and the rounding is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from lmmcl import TaskSequenceDataModule
+from lmmcl.errors import UserError
+from lmmcl.evaluation.generate import generate
+from lmmcl.export import export
+from tests.tiny_run import TinyRun, command
+
+
+def answers(folder: Path, task: str, limit: int) -> list[str]:
+    """What a plain transformers model says to a task's test rows."""
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    data = TaskSequenceDataModule([task])
+    data.attach(processor, None)
+    rows = data.eval_rows(data.tasks[0], limit=limit)
+    with torch.no_grad():
+        return generate(model, processor, data.collator.prompts(rows), data.tasks[0].max_new_tokens)
+
+
+@pytest.mark.parametrize(("stage", "name"), [(0, "00-base"), (1, "01-count"), (None, "02-word")])
+def test_an_exported_stage_answers_as_the_stage_did(
+    finished: TinyRun, tmp_path: Path, stage: int | None, name: str
+) -> None:
+    export(finished.path, stage, tmp_path / "model")
+    kept = (finished.path / "predictions" / name / "count.jsonl").read_text().splitlines()
+    assert answers(tmp_path / "model", "count", 5) == [json.loads(line)["prediction"] for line in kept]
+
+
+def test_float32_keeps_every_value_and_says_so(finished: TinyRun, tmp_path: Path) -> None:
+    rounding = export(finished.path, None, tmp_path / "model", "float32")
+    held = load_file(finished.path / "stages/02-word/weights.safetensors")
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    parameters = dict(model.named_parameters())
+    assert all(torch.equal(parameters[name], value) for name, value in held.items())
+    assert {value.dtype for value in written.values()} == {torch.float32}
+    assert (rounding.lost, rounding.undone) == (0.0, 0)
+    assert rounding.changed > 0
+
+
+def test_bfloat16_tells_how_much_of_the_change_it_took(finished: TinyRun, tiny: Path, tmp_path: Path) -> None:
+    rounding = export(finished.path, 1, tmp_path / "model", "bfloat16")
+    held = load_file(finished.path / "stages/01-count/weights.safetensors")
+    model = AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float32).requires_grad_(False)
+    base = dict(model.named_parameters())
+    change = torch.cat([(value - base[name]).flatten() for name, value in held.items()])
+    rest = torch.cat([(value.bfloat16().float() - value).flatten() for value in held.values()])
+    same = [(v.bfloat16() == base[n].bfloat16()) & (v != base[n]) for n, v in held.items()]
+    assert rounding.changed == int((change != 0).sum())
+    assert rounding.undone == sum(int(mask.sum()) for mask in same)
+    assert rounding.lost == pytest.approx(float(rest.norm() / change.norm()), rel=1e-4)
+    assert "--dtype float32 keeps all of it" in str(rounding)
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    assert {value.dtype for value in written.values()} == {torch.bfloat16}
+
+
+def test_the_folder_says_where_it_comes_from(finished: TinyRun, tmp_path: Path) -> None:
+    export(finished.path, 1, tmp_path / "model")
+    held = json.loads((tmp_path / "model" / "lmmcl.json").read_text())
+    assert (held["stage"], held["tasks"], held["recipe"]) == ("01-count", ["count"], "sa_proj")
+
+
+def test_an_export_never_writes_over_anything(finished: TinyRun, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(UserError, match="--to: .* must be a new or an empty folder"):
+        export(finished.path, None, tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_mistakes_are_named(finished: TinyRun, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        export(tmp_path, None, tmp_path / "model")
+    with pytest.raises(
+        UserError, match=r"--stage: .* must hold stage 7, it holds 00-base, 01-count, 02-word"
+    ):
+        export(finished.path, 7, tmp_path / "model")
+    with pytest.raises(UserError, match="--dtype must be one of"):
+        export(finished.path, None, tmp_path / "model", "int8")
+
+
+def test_the_command_prints_folder_and_rounding(finished: TinyRun, tmp_path: Path) -> None:
+    code, output, errors = command(
+        "export", finished.path, "--stage", 1, "--to", tmp_path / "model", "--dtype", "bfloat16"
+    )
+    assert (code, errors) == (0, "")
+    assert output.startswith(f"{tmp_path / 'model'} (bfloat16: rounding took ")
+    code, _, errors = command("export", finished.path)
+    assert code == 2
+    assert "--to" in errors
