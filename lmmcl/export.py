@@ -51,14 +51,17 @@ class Rounding:
 
 
 @torch.no_grad()
-def export(run: Path, stage: int | None, to: Path, dtype: str | None = None) -> Rounding:
+def export(
+    run: Path, stage: int | None, to: Path, dtype: str | None = None, overwrite: bool = False
+) -> Rounding:
     """Writes model, processor and where they come from.
 
     Args:
         run: folder of the run.
         stage: its number, 0 for the base model; None: the last one.
-        to: folder to make; it must not hold anything yet.
+        to: folder to make; it must not hold anything yet, unless it may be overwritten.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None: the checkpoint's own.
+        overwrite: replace files of the same names in a folder that holds some.
 
     Returns:
         What rounding took.
@@ -69,8 +72,10 @@ def export(run: Path, stage: int | None, to: Path, dtype: str | None = None) -> 
     folder = RunFolder(run)
     if not folder.config.exists():
         raise UserError(f"{run} holds no run; give the folder that lmmcl fit wrote.")
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"--to: {to} must be a new or an empty folder; choose another one.")
+    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not overwrite)):
+        raise UserError(
+            f"--to: {to} must be a new or an empty folder; choose another one, or add --overwrite."
+        )
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     name = folder.find_stage(stage)
@@ -90,9 +95,10 @@ def export(run: Path, stage: int | None, to: Path, dtype: str | None = None) -> 
             key: value for key, value in folder.lineage(name).items() if key not in ("files", "checksums")
         }
         write_atomically(partial / PROVENANCE, as_json({**lineage, "stage": name, "dtype": rounding.dtype}))
-        if to.exists():
-            to.rmdir()
-        os.replace(partial, to)
+        to.mkdir(exist_ok=True)
+        for file in partial.iterdir():
+            os.replace(file, to / file.name)
+        partial.rmdir()
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(

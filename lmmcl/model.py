@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -24,17 +22,20 @@ from lmmcl import weights as tensors
 from lmmcl.anatomy import Anatomy
 from lmmcl.data.batch import Batch
 from lmmcl.data.datamodule import TaskSequenceDataModule
+from lmmcl.data.order import draw
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
+from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint, hold_masters
-from lmmcl.logit_transform import logit_transform
 from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation, StageCallback
 from lmmcl.optimizer import SCHEDULES, adamw
 from lmmcl.recipe import Recipe
-from lmmcl.strategy import FSDP2Strategy, gathered, reshard, shard
-from lmmcl.token_outputs import AnswerHook, TokenOutputs, answer_tokens
+from lmmcl.recipe_spec import RecipeSpec
+from lmmcl.strategy import FSDP2Strategy, shard
+from lmmcl.token_outputs import TokenOutputs
+from lmmcl.window import Window, apply_weight_penalties
 
 if TYPE_CHECKING:
     from lmmcl.sequence import SequenceDriver
@@ -74,7 +75,7 @@ class ContinualLMM(LightningModule):
     def __init__(
         self,
         path: str,
-        recipe: str | list[str] | dict[str, Any] = "sa_proj",
+        recipe: RecipeSpec = "sa_proj",
         lr: float = 5e-6,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -112,9 +113,7 @@ class ContinualLMM(LightningModule):
         self.steps_in_task = 0
         self._anatomy: Anatomy | None = None
         self.numbers: dict[str, Tensor | float] = {}
-        self._terms: dict[str, Tensor] = {}
-        self._window: Tensor | None = None
-        self._first_bad_step: Tensor | None = None
+        self._window = Window()
         self._anchor: dict[str, Tensor] | None = None
 
     # What it is made of
@@ -221,9 +220,7 @@ class ContinualLMM(LightningModule):
         self.model = model
         trained = self.ever_trained()
         hold_masters(model, trained, full_precision)
-        self._head = model.get_output_embeddings()  # type: ignore[operator]  # transformers' models are untyped
-        self._transform = logit_transform(model.config)
-        self._hook = AnswerHook(self._head)
+        self._forwards = AnswerForward(model, self.bf16)
         if self.hparams["activation_checkpointing"]:
             model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         strategy = self.trainer.strategy
@@ -289,14 +286,13 @@ class ContinualLMM(LightningModule):
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        accumulate = self.trainer.accumulate_grad_batches
-        if batch_idx % accumulate == 0:
-            self._window = torch.tensor(float(batch.window_tokens), device=self.device)
-            self._terms = {}
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._window.begin(batch.window_tokens, self.device)
             self.numbers = {}
-            if dist.is_initialized():
-                dist.all_reduce(self._window)
-            self._window.clamp_(min=1.0)  # every sample of the window may have been dropped as too long
+            # Dropout and the like: counter-based, so that there is nothing to save.
+            assert self.task is not None
+            key = (self.hparams["seed"], self.task.name, self.sequence.position.step, self.global_rank, "torch")
+            torch.manual_seed(int(draw(1, *key)[0] >> 1))
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -308,12 +304,7 @@ class ContinualLMM(LightningModule):
             extra = mitigation.token_loss(self, batch, outputs)
             if extra is not None:
                 terms[mitigation.name] = extra.sum()
-        assert self._window is not None
-        for name, value in terms.items():
-            self._terms[name] = self._terms.get(name, 0.0) + value.detach()
-        # Lightning divides by the accumulated batches, DDP and FSDP2 by the processes: what is left is 1 / N.
-        scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / self._window
-        return torch.stack(list(terms.values())).sum() * scale
+        return self._window.add(terms, self.trainer.world_size, self.trainer.accumulate_grad_batches)
 
     @override
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -321,23 +312,12 @@ class ContinualLMM(LightningModule):
 
     @override
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        assert self._window is not None
-        terms = {name: value / self._window for name, value in self._terms.items()}
-        penalties = self._apply_weight_penalties()
-        if dist.is_initialized():
-            sharded = isinstance(self.trainer.strategy, FSDP2Strategy)
-            summed = {**terms, **(penalties if sharded else {})}
-            total = torch.stack(list(summed.values()))
-            dist.all_reduce(total)
-            reduced = dict(zip(summed, total, strict=True))
-            terms = {name: reduced[name] for name in terms}
-            penalties = {name: reduced.get(name, value) for name, value in penalties.items()}
-        for name, value in penalties.items():
-            terms[name] = terms.get(name, 0.0) + value
-        self._watch(terms["loss"])
-        self.log("loss", terms.pop("loss"), prog_bar=True, rank_zero_only=True)
-        if terms:
-            self.log_dict(terms, rank_zero_only=True)
+        penalties = apply_weight_penalties(self.mitigations, self.trained_parameters())
+        sharded = isinstance(self.trainer.strategy, FSDP2Strategy)
+        means = self._window.means(penalties, sharded, self.trainer.global_step)
+        self.log("loss", means.pop("loss"), prog_bar=True, rank_zero_only=True)
+        if means:
+            self.log_dict(means, rank_zero_only=True)
         self.log("lr", max(group["lr"] for group in optimizer.param_groups), rank_zero_only=True)
 
     @override
@@ -346,43 +326,9 @@ class ContinualLMM(LightningModule):
         self.numbers[name] = value
         super().log(name, value, *args, **kwargs)
 
-    def _watch(self, loss: Tensor) -> None:
-        """Notes on the device at which step the loss was first not finite; read only when something is saved."""
-        step = torch.tensor(self.trainer.global_step, device=self.device)
-        none = torch.tensor(-1, device=self.device)
-        first = none if self._first_bad_step is None else self._first_bad_step
-        self._first_bad_step = torch.where((first < 0) & ~torch.isfinite(loss), step, first)
-
     def check_finite(self) -> None:
-        """Ends the run if a loss was not finite, before anything of it is saved.
-
-        Raises:
-            UserError: names task and step.
-        """
-        if self._first_bad_step is not None and int(self._first_bad_step) >= 0:
-            raise UserError(
-                f"the loss of task {self.task.name if self.task else '?'} is not finite at optimizer step "
-                f"{int(self._first_bad_step)}. Lower model.lr (or the strength of a mitigation) and go on from the last "
-                "checkpoint with --ckpt_path last, or look for a broken answer in the data."
-            )
-
-    def _apply_weight_penalties(self) -> dict[str, Tensor]:
-        """Adds the gradient of every weight penalty to the shards; returns each penalty's value on this process."""
-        owners = [m for m in self.mitigations if type(m).weight_penalty is not Mitigation.weight_penalty]
-        values: dict[str, Tensor] = {}
-        for mitigation in owners:
-            for name, parameter in self.trained_parameters().items():
-                shard = tensors.local(parameter).detach().requires_grad_()
-                with torch.enable_grad():
-                    penalty = mitigation.weight_penalty(name, shard)
-                if penalty is None or not penalty.requires_grad:
-                    continue
-                (gradient,) = torch.autograd.grad(penalty, shard)
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                tensors.local(parameter.grad).add_(gradient)
-                values[mitigation.name] = values.get(mitigation.name, 0.0) + penalty.detach()
-        return values
+        """Raises UserError, naming task and step, if a loss was not finite since the fit began."""
+        self._window.check_finite(self.task.name if self.task else "?")
 
     @override
     def configure_gradient_clipping(
@@ -411,58 +357,23 @@ class ContinualLMM(LightningModule):
             weights: run these values of some parameters instead of the present ones: in eval mode, without a
                 gradient, under the student's autocast. Call it before the student's forward.
         """
-        if batch.labels is None:
-            raise ValueError("token_outputs needs a batch with labels")
-        labels, samples = answer_tokens(batch.labels)
-        if weights is None:
-            return TokenOutputs(self._hidden(batch), labels, samples, self.logits, self._vocabulary)
-        present = self.parameters_by_name(list(weights))
-        with tensors.swapped(present, weights), self.inference(gather=False):
-            hidden = self._hidden(batch)
-            self.free_gathered()
-        return TokenOutputs(hidden, labels, samples, self._head_with(weights), self._vocabulary)
-
-    def _hidden(self, batch: Batch) -> Tensor:
-        assert batch.labels is not None
-        return self._hook.collect(lambda: self.model(**batch.inputs, use_cache=False), batch.labels)
-
-    @property
-    def _vocabulary(self) -> int:
-        return int(self._head.weight.shape[0])
+        return self._forwards.token_outputs(batch, weights)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (tokens, vocabulary) of hidden states (tokens, width)."""
-        return self._transform(self._head(hidden))
+        return self._forwards.logits(hidden)
 
-    def _head_with(self, weights: Mapping[str, Tensor]) -> Any:
-        """The head under other weights; whole tensors, since it runs outside of FSDP2's hooks."""
-        mine = {id(p): n for n, p in self._head.named_parameters()}
-        own = {mine[id(p)]: weights[n] for n, p in self.parameters_by_name(list(weights)).items() if id(p) in mine}
-        if not own:
-            return self.logits
-        whole = {n: t.full_tensor() if hasattr(t, "full_tensor") else t for n, t in own.items()}
-        return lambda hidden: self._transform(functional_call(self._head, whole, (hidden,)))
-
-    @contextmanager
-    def inference(self, gather: bool = True) -> Iterator[None]:
+    def inference(self, gather: bool = True) -> AbstractContextManager[None]:
         """Eval mode, no gradient, the training's autocast; sharded parameters stay gathered if asked."""
-        training = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        try:
-            # A cast made here and kept by an autocast around us would cut the student's gradient.
-            with torch.no_grad(), self.autocast(cache=gather), gathered(self.model) if gather else nullcontext():
-                yield
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        return self._forwards.inference(gather)
 
-    def autocast(self, cache: bool = True) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[None]:
         """The autocast of a training step, for forwards in a hook, which run outside of it."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=cache)
+        return self._forwards.autocast()
 
     def free_gathered(self) -> None:
         """After forwards without a gradient: lets go of gathered parameters, so that none outlives an update."""
-        reshard(self.model)
+        self._forwards.free_gathered()
 
     def generate(self, batch: Batch, max_new_tokens: int) -> list[str]:
         """Greedy answers to a batch of prompts."""

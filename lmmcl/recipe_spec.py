@@ -11,10 +11,15 @@ from typing import Any
 
 from lmmcl.errors import UserError
 
-__all__ = ["Part", "nearest", "read_parts", "read_rates"]
+__all__ = ["Part", "RecipeSpec", "nearest", "read_parts", "read_rates"]
 
 _SLICE = re.compile(r"(-?\d*):(-?\d*)")
 _KEYS = ("train", "layers", "lr")
+
+_Value = str | int | list[str | int] | dict[str, float]
+RecipeSpec = str | list[str | dict[str, _Value]] | dict[str, _Value] | list[Any] | dict[str, Any]
+"""A recipe as YAML holds it. Spelt out because jsonargparse reads a text under ``Any`` as YAML once more: ``"12:"``
+would become a mapping. What does not fit is left to our own errors."""
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,21 @@ def test_the_folder_says_where_it_comes_from(finished: TinyRun, tmp_path: Path) 
 
 def test_an_export_never_writes_over_anything(finished: TinyRun, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(UserError, match="--to: .* must be a new or an empty folder"):
+    with pytest.raises(UserError, match=r"--to: .* must be a new or an empty folder"):
         export(finished.path, None, tmp_path)
-    assert (tmp_path / "mine").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_with_overwrite_files_of_the_same_names_are_replaced_and_others_stay(
+    finished: TinyRun, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("old")
+    (tmp_path / "model" / "mine").write_text("mine")
+    export(finished.path, None, tmp_path / "model", overwrite=True)
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "llava"
+    assert (tmp_path / "model" / "mine").read_text() == "mine"
+    assert not (tmp_path / "model.part").exists()
 
 
 def test_mistakes_are_named(finished: TinyRun, tmp_path: Path) -> None:

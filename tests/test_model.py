@@ -57,7 +57,7 @@ def test_the_hook_gives_the_logits_of_the_plain_model_bit_for_bit(checkpoint: Pa
     def look(module: ContinualLMM) -> None:
         batch = batch_of(module)
         outputs = module.token_outputs(batch)
-        reference = type(module.model).from_pretrained(checkpoint).train()  # type: ignore[attr-defined]  # transformers
+        reference = type(module.model).from_pretrained(checkpoint, attn_implementation="eager").train()  # type: ignore[attr-defined]  # transformers
         logits = reference(**batch.inputs).logits
         assert batch.labels is not None
         positions = batch.labels[:, 1:] != IGNORED
@@ -70,8 +70,8 @@ def test_the_hook_gives_the_logits_of_the_plain_model_bit_for_bit(checkpoint: Pa
 def test_no_tensor_of_batch_length_and_vocabulary_is_ever_made(checkpoint: Path, tmp_path: Path) -> None:
     def look(module: ContinualLMM) -> None:
         batch, rows = batch_of(module), module.data.eval_rows(module.data.held_out[0])
-        vocabulary, largest = module.logits(torch.zeros(1, module._head.in_features)).shape[-1], 0
-        weight = module._head.weight.untyped_storage().data_ptr()
+        vocabulary, largest = module.logits(torch.zeros(1, module._forwards._head.in_features)).shape[-1], 0
+        weight = module._forwards._head.weight.untyped_storage().data_ptr()
 
         class Watch(torch.utils._python_dispatch.TorchDispatchMode):
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -201,7 +201,7 @@ def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(checkp
     ids = {i for batch, _ in zip(data.loader(0, 1), range(data.accumulate(1, 0)), strict=False) for i in batch.ids}
     rows = [row for row in data.train_rows(0) if row.id in ids]
     assert len(rows) == 8
-    reference = type(module.model).from_pretrained(checkpoint)  # type: ignore[attr-defined]  # transformers
+    reference = type(module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
     total, count = torch.zeros(()), 0
     for row in rows:
         batch = data.collator.train([row])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ COMMANDS = {
     "recipes": "show what each recipe would train in a model, and its memory",
     "export": "write a stage of a run as a Hugging Face folder",
 }
+_PARENT_SECONDS = 2.0
 USAGE = f"""usage: lmmcl COMMAND ...
 
 Teach a large multimodal model new skills one after the other without losing the old ones, and measure both.
@@ -53,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         reason = " ".join(str(error).split()) or "no reason given"
+        if type(error).__name__ == "OutOfMemoryError":
+            return _fail(
+                f"{reason} Lower data.micro_batch_size or set model.activation_checkpointing: true.", 1
+            )
         return _fail(f"{type(error).__name__}: {reason} (--debug shows where)", 1)
     return 0
 
@@ -81,5 +87,10 @@ def _run(words: list[str]) -> None:
 
 def _fail(message: str, code: int) -> int:
     rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if rank:
+        parent = os.getppid()
+        time.sleep(_PARENT_SECONDS)
+        if os.getppid() != parent:
+            return code  # the first process met the same mistake and has said so
     print(f"lmmcl: error{f' (process {rank})' if rank else ''}: {message}", file=sys.stderr, flush=True)
     return code

@@ -11,7 +11,7 @@ from typing_extensions import override
 from lmmcl.data.collate import Collator, OnTooLong
 from lmmcl.data.loader import TaskLoader, WindowDataset
 from lmmcl.data.order import subset, windows
-from lmmcl.data.parse import parse_task
+from lmmcl.data.parse import TaskSpec, parse_task
 from lmmcl.data.row import Row
 from lmmcl.data.sources import FileSource
 from lmmcl.data.task import Part, Task
@@ -57,8 +57,8 @@ class TaskSequenceDataModule(LightningDataModule):
 
     def __init__(
         self,
-        tasks: Sequence[str | dict[str, Any] | Task],
-        held_out: Sequence[str | dict[str, Any] | Task] = (),
+        tasks: Sequence[TaskSpec],
+        held_out: Sequence[TaskSpec] = (),
         batch_size: int = 32,
         micro_batch_size: int | None = None,
         seed: int = 0,
@@ -266,7 +266,7 @@ def _fingerprint(task: Task) -> dict[str, Any]:
     }
 
 
-def _targets(specs: Sequence[str | dict[str, Any] | Task]) -> list[Task]:
+def _targets(specs: Sequence[TaskSpec]) -> list[Task]:
     if isinstance(specs, str) or not specs:
         raise UserError(
             f"data.tasks must list at least one task, got {specs!r}; write for example tasks: [count]."
@@ -282,7 +282,7 @@ def _targets(specs: Sequence[str | dict[str, Any] | Task]) -> list[Task]:
     return tasks
 
 
-def _held_out(specs: Sequence[str | dict[str, Any] | Task], targets: Sequence[Task]) -> list[Task]:
+def _held_out(specs: Sequence[TaskSpec], targets: Sequence[Task]) -> list[Task]:
     if isinstance(specs, str):
         raise UserError(f"data.held_out must be a list, got {specs!r}; write held_out: [{specs}].")
     known = {task.name: task for task in targets}

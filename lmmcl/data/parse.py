@@ -10,12 +10,15 @@ import lmmcl.scorers
 from lmmcl.data.sources import FileSource
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
+from lmmcl.recipe_spec import RecipeSpec
 from lmmcl.scorers.score import Scorer
 
 OVERRIDES = tuple(field.name for field in fields(Task) if field.name not in ("name", "source", "scorer"))
 FILE_KEYS = ("path", "image_folder", "columns", "split")
 
-TaskSpec = str | dict[str, Any] | Task
+_Value = str | int | float | bool | None | RecipeSpec | dict[str, str | float | None]
+TaskSpec = str | dict[str, _Value] | dict[str, Any] | Task
+"""A task as YAML holds it, spelt out for the reason given at `lmmcl.recipe_spec.RecipeSpec`."""
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -63,28 +66,28 @@ def parse_task(spec: TaskSpec, *, key: str = "data.tasks", held_out: bool = Fals
             "{task: mine, path: rows.jsonl, scorer: letter}."
         )
     allowed = ["task", "scorer", *OVERRIDES, *FILE_KEYS]
-    for name in spec:
+    for name in given:
         if name not in allowed:
             raise UserError(
-                f"{key}: {spec['task']} has the unknown key {name!r}; {nearest(str(name), allowed)}"
+                f"{key}: {given['task']} has the unknown key {name!r}; {nearest(str(name), allowed)}"
                 f"Keys are {', '.join(allowed)}."
             )
-    changes: dict[str, Any] = {name: spec[name] for name in OVERRIDES if name in spec}
+    changes: dict[str, Any] = {name: given[name] for name in OVERRIDES if name in given}
     if isinstance(changes.get("lr"), str):
-        changes["lr"] = _number(changes["lr"], f"{key}: {spec['task']}.lr")
-    if "scorer" in spec:
-        changes["scorer"] = find_scorer(spec["scorer"], f"{key}: {spec['task']}.scorer")
-    if "path" not in spec:
+        changes["lr"] = _number(changes["lr"], f"{key}: {given['task']}.lr")
+    if "scorer" in given:
+        changes["scorer"] = find_scorer(given["scorer"], f"{key}: {given['task']}.scorer")
+    if "path" not in given:
         for name in FILE_KEYS:
-            if name in spec:
-                raise UserError(f"{key}: {spec['task']}.{name} needs 'path' beside it: only files have it.")
-        return replace(_built_in(spec["task"], key), **changes)
+            if name in given:
+                raise UserError(f"{key}: {given['task']}.{name} needs 'path' beside it: only files have it.")
+        return replace(_built_in(given["task"], key), **changes)
     try:
-        source = FileSource(**{name: spec[name] for name in FILE_KEYS if name in spec}, held_out=held_out)
+        source = FileSource(**{name: given[name] for name in FILE_KEYS if name in given}, held_out=held_out)
     except UserError as error:
-        raise UserError(f"{key}: {spec['task']}: {error}") from error
+        raise UserError(f"{key}: {given['task']}: {error}") from error
     scorer = changes.pop("scorer", lmmcl.scorers.exact_match)
-    return Task(spec["task"], source, scorer, **changes)
+    return Task(given["task"], source, scorer, **changes)
 
 
 def _built_in(name: str, key: str) -> Task:

@@ -146,6 +146,15 @@ class SequenceProgress(ProgressBar):
     def _stage(self, module: ContinualLMM, matrix: Matrix, name: str, variant: str) -> None:
         if not variant:
             self.console.print(stage_table(matrix, name))
+            return
+        stage = next(row for row in matrix.stages if (row.name, row.variant) == (name, variant))
+        groups = {"targets": matrix.targets, "held-out": matrix.held_out}
+        means = [
+            f"{group} {sum(stage.cells[task].score for task in tasks) / len(tasks):.1f}"
+            for group, tasks in groups.items()
+            if tasks and all(task in stage.cells for task in tasks)
+        ]
+        self.console.print(f"{stage.title}: {', '.join(means)}", highlight=False, soft_wrap=True)
 
     def _place(self, module: ContinualLMM, task: Task) -> str:
         return f"task {module.sequence.position.stage} of {len(module.data.tasks)} {task.name}"

@@ -87,8 +87,8 @@ def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(chec
             metrics = trainer.callback_metrics
             if "held_out_kl" in metrics and (trainer.global_step % 2 == 0 or trainer.global_step == 5):
                 readings.append((trainer.global_step, float(metrics["held_out_loss"]), float(metrics["held_out_kl"])))
-            base = type(pl_module.model).from_pretrained(checkpoint)  # type: ignore[attr-defined]  # transformers
-            now = type(pl_module.model).from_pretrained(checkpoint)  # type: ignore[attr-defined]  # transformers
+            base = type(pl_module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
+            now = type(pl_module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
             now.load_state_dict({n: p.detach() for n, p in pl_module.model.named_parameters()}, strict=False)
             rows = pl_module.data.eval_rows(pl_module.data.held_out[0], "dev", 4)
             canary = pl_module.data.collator.train(rows)

@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import lmmcl
 from lmmcl.cli.entry import COMMANDS
 from tests.tiny_run import command
 
@@ -34,8 +37,6 @@ def test_an_unknown_command_gets_the_nearest() -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    import lmmcl
-
     assert command("--version") == (0, f"lmmcl {lmmcl.__version__}\n", "")
 
 
@@ -49,7 +50,7 @@ def test_recipes_prints_groups_and_recipes(tiny: Path) -> None:
     assert errors.count("\n") == 1
 
 
-def test_what_nobody_foresaw_is_one_line_and_exit_code_1(tiny: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_what_nobody_foresaw_is_one_line_and_exit_code_1(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise RuntimeError("two\nlines")
 

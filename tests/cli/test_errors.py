@@ -158,7 +158,8 @@ def files(tiny: Path, tmp_path: Path) -> tuple[Path, Path]:
     path = rows(tmp_path)
     config = tmp_path / "files.yaml"
     config.write_text(
-        f"model: {{path: {tiny}}}\ndata: {{tasks: [{{task: mine, path: {path}, scorer: exact_match}}], batch_size: 8}}\n"
+        f"model: {{path: {tiny}}}\n"
+        f"data: {{tasks: [{{task: mine, path: {path}, scorer: exact_match}}], batch_size: 8}}\n"
         f"trainer: {{precision: 32-true}}\nrun: {tmp_path / 'run'}\n"
     )
     return path, config

@@ -8,19 +8,35 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 from lightning.pytorch import Trainer
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
+from lmmcl.cli.sequence_cli import SequenceCLI
 from tests.tiny_run import STEPS, TinyRun, command, contents, tiny_run, write_config
+
+LEFT = [
+    "config.json",
+    "config.yaml",
+    "environment.json",
+    "figures/curves.png",
+    "figures/curves.svg",
+    "figures/matrix.png",
+    "figures/matrix.svg",
+    "logs/metrics.csv",
+    "logs/timing.csv",
+    "matrix.csv",
+    "matrix.json",
+    "predictions/02-word/chart.jsonl",
+    "stages/00-base/lineage.json",
+    "stages/02-word/weights.safetensors",
+    "summary.json",
+]
 
 
 def test_a_run_leaves_all_that_its_reader_needs(finished: TinyRun) -> None:
-    for name in (
-        "config.json config.yaml environment.json matrix.json matrix.csv summary.json logs/metrics.csv logs/timing.csv "
-        "figures/matrix.png figures/matrix.svg figures/curves.png figures/curves.svg "
-        "stages/00-base/lineage.json stages/02-word/weights.safetensors predictions/02-word/chart.jsonl"
-    ).split():
+    for name in LEFT:
         assert (finished.path / name).is_file(), name
 
 
@@ -77,11 +93,17 @@ def test_python_in_ten_lines_gives_the_same_run(tiny: Path, finished: TinyRun, t
         max_eval_samples=5,
     )
     module = ContinualLMM(str(tiny), lr=1e-2, run=tmp_path / "run", checkpoint_every_n_steps=2)
-    callbacks = [HeldOutEvaluation(canary_every_n_steps=2, canary_samples=4), LwF(), WiSEFT(alpha=0.3)]
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    Trainer(
-        accelerator="cpu", devices=1, precision="32-true", gradient_clip_val=1.0, callbacks=callbacks, **quiet
-    ).fit(module, data)
+    trainer = Trainer(
+        callbacks=[HeldOutEvaluation(canary_every_n_steps=2, canary_samples=4), LwF(), WiSEFT(alpha=0.3)],
+        precision="32-true",
+        gradient_clip_val=1.0,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
     assert contents(tmp_path / "run") == contents(finished.path)
 
 
@@ -168,3 +190,27 @@ def test_loggers_of_lightning_get_the_same_numbers(tiny: Path, tmp_path: Path) -
         [float(row["loss"]) for row in ours], rel=1e-6
     )
     assert {"LwF", "grad_norm", "lr"} <= theirs[0].keys()
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "mlp",
+        ["sa_proj", "mlp_gate_up"],
+        ["sa_proj", {"train": "vision", "layers": -1}],
+        {"train": ["llm.mlp.gate"], "layers": "12:", "lr": {"llm": 1e-5}},
+        {"train": "llm.mlp.gate", "layers": [0, 3]},
+    ],
+)
+def test_a_recipe_arrives_as_the_yaml_holds_it(
+    recipe: object, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SequenceCLI, "instantiate_classes", lambda cli: None)
+    path = tmp_path / "recipe.yaml"
+    task = {"task": "count", "recipe": recipe, "lr": 1e-4}
+    path.write_text(
+        yaml.safe_dump({"model": {"path": str(tiny), "recipe": recipe}, "data": {"tasks": ["word", task]}})
+    )
+    config = SequenceCLI(["--config", str(path)], "lmmcl fit --config FILE").config
+    assert config["model"]["recipe"] == recipe
+    assert config["data"]["tasks"] == ["word", task]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.tiny import tiny_checkpoint
 from tests.tiny_run import TinyRun, command
 
 
@@ -39,8 +40,6 @@ def test_any_model_is_measured_by_its_config(finished: TinyRun, tmp_path: Path) 
 
 
 def test_another_model_is_refused(finished: TinyRun, tmp_path: Path) -> None:
-    from tests.tiny import tiny_checkpoint
-
     other = tiny_checkpoint(tmp_path / "other", seed=1)
     code, _, errors = command("validate", "--run", finished.path, "--stage", 1, "--model.path", other)
     assert code == 2

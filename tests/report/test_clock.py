@@ -44,3 +44,13 @@ def test_a_slow_first_step_does_not_spoil_the_estimate() -> None:
 )
 def test_times_read_as_on_a_clock(seconds: float, text: str) -> None:
     assert clock_text(seconds) == text
+
+
+def test_a_measurement_inside_a_task_does_not_slow_the_pace() -> None:
+    clock = SequenceClock([100])
+    for seconds in (0.1, 0.1):
+        clock.stepped(seconds)
+    clock.measuring(0.0)
+    clock.stepped(60.0)
+    clock.stepped(0.1)
+    assert clock.left(1, 4, 0.0) == pytest.approx(96 * 0.1)

@@ -1,0 +1,120 @@
+"""The books of one optimizer step: answer tokens over all processes, summed losses, and whether they are finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import Parameter
+
+from lmmcl.errors import UserError
+from lmmcl.mitigation import Mitigation
+from lmmcl.weights import local
+
+
+class Window:
+    """Adds up the loss terms of the micro-batches of one optimizer step; nothing is read from the device before it must.
+
+    The loss is the mean over the answer tokens of the global batch: every term is a sum over tokens divided by N, the
+    number of answer tokens in the window on all processes.
+    """
+
+    def __init__(self) -> None:
+        self._tokens = torch.ones(())
+        self._sums: dict[str, Tensor] = {}
+        self._first_bad_step: Tensor | None = None
+
+    def begin(self, tokens: int, device: torch.device) -> None:
+        """Starts a window; collective.
+
+        Args:
+            tokens: answer tokens of this process in all micro-batches of the window.
+            device: where losses live.
+        """
+        self._sums = {}
+        self._tokens = torch.tensor(float(tokens), device=device)
+        if dist.is_initialized():
+            dist.all_reduce(self._tokens)
+        self._tokens.clamp_(min=1.0)  # every sample of the window may have been dropped as too long
+
+    def add(self, terms: Mapping[str, Tensor], processes: int, micro_batches: int) -> Tensor:
+        """Takes the summed terms of a micro-batch and returns the loss whose gradient is their share of the mean.
+
+        Lightning divides by the accumulated micro-batches, DDP and FSDP2 by the processes: what is left is 1 / N.
+        """
+        for name, value in terms.items():
+            held = self._sums.get(name)
+            self._sums[name] = value.detach() if held is None else held + value.detach()
+        return torch.stack(list(terms.values())).sum() * (processes * micro_batches / self._tokens)
+
+    def means(self, penalties: Mapping[str, Tensor], sharded: bool, step: int) -> dict[str, Tensor]:
+        """Every term per answer token of the global batch, with the penalties on top; collective.
+
+        Args:
+            penalties: values of the weight penalties on this process.
+            sharded: whether each process holds its own shards, so that penalties are to be summed over processes.
+            step: optimizer step, noted if the loss is not finite.
+        """
+        means = {name: value / self._tokens for name, value in self._sums.items()}
+        if dist.is_initialized():
+            means = _summed(means)
+            penalties = _summed(penalties) if sharded else penalties
+        self._watch(means["loss"], step)
+        for name, value in penalties.items():
+            means[name] = means[name] + value if name in means else value
+        return means
+
+    def _watch(self, loss: Tensor, step: int) -> None:
+        none = torch.tensor(-1, device=loss.device)
+        first = none if self._first_bad_step is None else self._first_bad_step
+        self._first_bad_step = torch.where((first < 0) & ~torch.isfinite(loss), torch.full_like(first, step), first)
+
+    def check_finite(self, task: str) -> None:
+        """Ends the run if a loss was not finite, before anything of it is saved.
+
+        Raises:
+            UserError: names task and step.
+        """
+        if self._first_bad_step is not None and int(self._first_bad_step) >= 0:
+            raise UserError(
+                f"the loss of task {task} is not finite at optimizer step {int(self._first_bad_step)}. Lower model.lr "
+                "(or the strength of a mitigation) and go on from the last checkpoint with --ckpt_path last, or look "
+                "for a broken answer in the data."
+            )
+
+
+def _summed(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if not values:
+        return {}
+    total = torch.stack(list(values.values()))
+    dist.all_reduce(total)
+    return dict(zip(values, total, strict=True))
+
+
+def apply_weight_penalties(mitigations: Iterable[Mitigation], parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:
+    """Adds the gradient of every weight penalty to the local shards.
+
+    A penalty inside the loss would mix plain tensors and shards under FSDP2, and count once per micro-batch.
+
+    Returns:
+        each penalty's value on this process, by the mitigation's name.
+    """
+    values: dict[str, Tensor] = {}
+    for mitigation in mitigations:
+        if type(mitigation).weight_penalty is Mitigation.weight_penalty:
+            continue
+        for name, parameter in parameters.items():
+            shard = local(parameter).detach().requires_grad_()
+            with torch.enable_grad():
+                penalty = mitigation.weight_penalty(name, shard)
+            if penalty is None or not penalty.requires_grad:
+                continue
+            (gradient,) = torch.autograd.grad(penalty, shard)
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            local(parameter.grad).add_(gradient)
+            held = values.get(mitigation.name)
+            values[mitigation.name] = penalty.detach() if held is None else held + penalty.detach()
+    return values
