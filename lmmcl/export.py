@@ -96,7 +96,8 @@ def export(
         }
         write_atomically(partial / PROVENANCE, as_json({**lineage, "stage": name, "dtype": rounding.dtype}))
         to.mkdir(exist_ok=True)
-        for file in partial.iterdir():
+        for file in sorted(partial.iterdir(), key=lambda path: path.name == PROVENANCE):
+            shutil.copymode(partial / PROVENANCE, file)  # safetensors keeps a new file to its owner
             os.replace(file, to / file.name)
         partial.rmdir()
     except OSError as error:

@@ -67,6 +67,7 @@ def test_the_folder_says_where_it_comes_from(finished: TinyRun, tmp_path: Path) 
     export(finished.path, 1, tmp_path / "model")
     held = json.loads((tmp_path / "model" / "lmmcl.json").read_text())
     assert (held["stage"], held["tasks"], held["recipe"]) == ("01-count", ["count"], "sa_proj")
+    assert len({path.stat().st_mode for path in (tmp_path / "model").iterdir()}) == 1
 
 
 def test_an_export_never_writes_over_anything(finished: TinyRun, tmp_path: Path) -> None:
