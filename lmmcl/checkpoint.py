@@ -1,4 +1,4 @@
-"""One checkpoint format for all strategies: per-process files of tensor pieces, completed by a manifest written last."""
+"""One checkpoint format for all strategies: tensor pieces per process, completed by a manifest written last."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class AnswerForward:
         if batch.labels is None:
             raise ValueError("token_outputs needs a batch with labels")
         labels, samples = answer_tokens(batch.labels)
-        head = self.logits
+        head: Callable[[Tensor], Tensor] = self.logits
         if weights is None:
             hidden = self._hidden(batch, batch.labels)
         else:
@@ -66,7 +66,11 @@ class AnswerForward:
     def _head_with(self, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
         """The head under other weights; whole tensors, since it runs outside of FSDP2's hooks."""
         inside = {id(parameter): name for name, parameter in self._head.named_parameters()}
-        own = {inside[id(p)]: weights[n] for n, p in self._model.named_parameters() if id(p) in inside and n in weights}
+        own = {
+            inside[id(p)]: weights[n]
+            for n, p in self._model.named_parameters()
+            if id(p) in inside and n in weights
+        }
         if not own:
             return self.logits
         whole = {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in own.items()}

@@ -52,7 +52,9 @@ class Checkpoint:
         """Tokenizer, image processor and chat template in one."""
         processor = _named(self.path, AutoProcessor.from_pretrained, self.location, **self._options())
         if not getattr(processor, "chat_template", None):
-            raise UserError(f"model.path: the processor of {self.path} has no chat template; choose an instruct model.")
+            raise UserError(
+                f"model.path: the processor of {self.path} has no chat template; choose an instruct model."
+            )
         return processor
 
     def model(self, full_precision: bool, seed: int, attention: str | None = None) -> nn.Module:

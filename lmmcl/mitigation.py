@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from lmmcl.token_outputs import TokenOutputs
 
 
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """The callbacks of a trainer, an attribute that Lightning leaves untyped."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
+
+
 class StageCallback(Callback):
     """A Lightning callback that also hears about tasks and stages; probes and evaluation derive from it.
 
@@ -67,7 +73,9 @@ class Mitigation(StageCallback):
     Override what the method needs. Every term is logged under ``name``.
     """
 
-    def select(self, trainer: Trainer, module: ContinualLMM, task: Task, rows: Sequence[Row]) -> Sequence[Row]:
+    def select(
+        self, trainer: Trainer, module: ContinualLMM, task: Task, rows: Sequence[Row]
+    ) -> Sequence[Row]:
         """The rows to train a task on: replay, mixing, scoring.
 
         Called before the task starts and again on a resume, where it must return the same rows: keep what it
@@ -90,4 +98,3 @@ class Mitigation(StageCallback):
             shard: its values on this process, with a gradient.
         """
         return None
-

@@ -29,7 +29,7 @@ from lmmcl.evaluation.generate import generate
 from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint, hold_masters
 from lmmcl.losses import cross_entropy
-from lmmcl.mitigation import Mitigation, StageCallback
+from lmmcl.mitigation import Mitigation, StageCallback, callbacks_of
 from lmmcl.optimizer import SCHEDULES, adamw
 from lmmcl.recipe import Recipe
 from lmmcl.recipe_spec import RecipeSpec
@@ -62,8 +62,8 @@ class ContinualLMM(LightningModule):
         from_scratch: keep the checkpoint's config and processor but make new weights from the seed.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that a checkpoint brings.
-        attn_implementation: transformers' name of the attention kernel (``eager``, ``sdpa``, ``flash_attention_2``, ...);
-            None takes ``eager`` on a CPU and leaves the choice to transformers elsewhere.
+        attn_implementation: transformers' name of the attention kernel (``eager``, ``sdpa``, ...); None
+            takes ``eager`` on a CPU and leaves the choice to transformers elsewhere.
         activation_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         compile: compile the model's forward with torch.compile.
         max_length: longest sample in tokens; None takes the model's limit.
@@ -99,7 +99,9 @@ class ContinualLMM(LightningModule):
         if not 0 <= warmup_ratio < 1:
             raise UserError(f"model.warmup_ratio must lie in [0, 1), got {warmup_ratio}.")
         if checkpoint_every_n_steps < 1:
-            raise UserError(f"model.checkpoint_every_n_steps must be at least 1, got {checkpoint_every_n_steps}.")
+            raise UserError(
+                f"model.checkpoint_every_n_steps must be at least 1, got {checkpoint_every_n_steps}."
+            )
         if schedule not in SCHEDULES:
             raise UserError(f"model.schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
         # Lightning would announce 1000 epochs before the driver sets the number of the sequence.
@@ -142,7 +144,11 @@ class ContinualLMM(LightningModule):
         """Everything that decides the result of a run; what may change on a resume is left out."""
         free = {"run", "resume", "checkpoint_every_n_steps", "activation_checkpointing", "compile"}
         settings = {
-            c.name: {k: v for k, v in vars(c).items() if isinstance(v, (int, float, str, bool, list)) and k[0] != "_"}
+            c.name: {
+                k: v
+                for k, v in vars(c).items()
+                if isinstance(v, (int, float, str, bool, list)) and k[0] != "_"
+            }
             for c in self.stage_callbacks
         }
         return {
@@ -169,14 +175,14 @@ class ContinualLMM(LightningModule):
     @property
     def stage_callbacks(self) -> list[StageCallback]:
         """All callbacks that hear about stages, in the order listed."""
-        return [c for c in self.trainer.callbacks if isinstance(c, StageCallback)]  # type: ignore[attr-defined]  # untyped in Lightning
+        return [c for c in callbacks_of(self.trainer) if isinstance(c, StageCallback)]
 
     @property
     def sequence(self) -> SequenceDriver:
         """The driver of the running sequence."""
         from lmmcl.sequence import SequenceDriver
 
-        return next(c for c in self.trainer.callbacks if isinstance(c, SequenceDriver))  # type: ignore[attr-defined]  # untyped in Lightning
+        return next(c for c in callbacks_of(self.trainer) if isinstance(c, SequenceDriver))
 
     @property
     def bf16(self) -> bool:
@@ -243,7 +249,7 @@ class ContinualLMM(LightningModule):
         self.model.train()
 
     def anchor(self) -> Mapping[str, Tensor]:
-        """Copies of the trained tensors as they were when the task began; one copy for all who ask in ``on_task_start``."""
+        """Copies of the trained tensors as the task began; one copy for all who ask in ``on_task_start``."""
         if self._anchor is None:
             self._anchor = tensors.snapshot(self.trained_parameters())
         return self._anchor
@@ -269,7 +275,9 @@ class ContinualLMM(LightningModule):
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        if self.task is None:  # Lightning asks once before the driver knows; the driver makes each task's own.
+        if (
+            self.task is None
+        ):  # Lightning asks once before the driver knows; the driver makes each task's own.
             return torch.optim.SGD([torch.zeros((), requires_grad=True)], lr=0.0)
         recipe, base = self.recipe_of(self.task), self.task.lr or self.hparams["lr"]
         rates = {name: recipe.lr_for(group, base) for name, group in self.trained.items()}
@@ -291,7 +299,13 @@ class ContinualLMM(LightningModule):
             self.numbers = {}
             # Dropout and the like: counter-based, so that there is nothing to save.
             assert self.task is not None
-            key = (self.hparams["seed"], self.task.name, self.sequence.position.step, self.global_rank, "torch")
+            key = (
+                self.hparams["seed"],
+                self.task.name,
+                self.sequence.position.step,
+                self.global_rank,
+                "torch",
+            )
             torch.manual_seed(int(draw(1, *key)[0] >> 1))
 
     @override

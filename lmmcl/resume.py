@@ -25,7 +25,12 @@ KEPT = 2
 
 
 def save(
-    run: RunFolder, trainer: Trainer, module: ContinualLMM, position: Mapping[str, Any], name: str, sums: Mapping[str, str]
+    run: RunFolder,
+    trainer: Trainer,
+    module: ContinualLMM,
+    position: Mapping[str, Any],
+    name: str,
+    sums: Mapping[str, str],
 ) -> None:
     """Writes ``last/<name>``: what trains in any task, the optimizer while a task is trained, the callbacks' state.
 
@@ -33,7 +38,7 @@ def save(
     bytes. Collective.
     """
     module.check_finite()
-    tensors = {f"model/{n}": p for n, p in module.parameters_by_name(module.ever_trained()).items()}
+    tensors: dict[str, Tensor] = {f"model/{n}": p for n, p in module.parameters_by_name(module.ever_trained()).items()}
     if position["phase"] == "train":
         tensors |= _optimizer_tensors(trainer, module)
     kept = {f"callback/{c.name}/{key}": t for c in module.stage_callbacks for key, t in c.tensors.items()}
@@ -121,7 +126,9 @@ def _restore_optimizer(step: int, reader: files.PieceReader, trainer: Trainer, m
         scheduler = config.scheduler
         assert isinstance(scheduler, LambdaLR)
         scheduler.last_epoch, scheduler._step_count = step, step + 1
-        for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+        for group, base, factor in zip(
+            optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+        ):
             group["lr"] = base * factor(step)
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
@@ -133,7 +140,9 @@ def _restore_callbacks(
     parameters = dict(module.model.named_parameters())
     for name, plain in state["callbacks"].items():
         callbacks[name].load_state_dict(plain)
-    sources = {key: (reader, key) for key in reader.keys() if key.startswith("callback/")}
+    sources: dict[str, tuple[files.PieceReader | None, str]] = {
+        key: (reader, key) for key in reader.keys() if key.startswith("callback/")
+    }
     for key, reference in state["references"].items():
         if reference["stage"].startswith("00-"):
             sources[key] = (None, reference["key"])

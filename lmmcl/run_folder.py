@@ -86,7 +86,8 @@ class RunFolder:
                 "with --run."
             )
         before = json.loads(self.config.read_text())
-        changed = [f"{key} was {old!r}, is {new!r}" for key, old, new in _differences(before, json.loads(as_json(config)))]
+        now = json.loads(as_json(config))
+        changed = [f"{key} was {old!r}, is {new!r}" for key, old, new in _differences(before, now)]
         if changed:
             raise UserError(
                 f"--ckpt_path last: {self.path} was begun with another config: {'; '.join(changed)}. "
@@ -149,7 +150,9 @@ class RunFolder:
         found = [name for name in names if index is None or int(name.partition("-")[0]) == index]
         if not found:
             held = f"it holds {', '.join(names)}" if names else "it holds no stage"
-            raise UserError(f"--stage: {self.path} must hold stage {'1' if index is None else index}, {held}.")
+            raise UserError(
+                f"--stage: {self.path} must hold stage {'1' if index is None else index}, {held}."
+            )
         return found[-1]
 
     def stages(self) -> list[str]:

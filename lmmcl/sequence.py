@@ -120,7 +120,7 @@ class SequenceDriver(Callback):
             return
         self.run.check(module.decisive_config(), module.hparams["resume"])
         trainer.fit_loop.max_epochs = sum(task.epochs for task in module.data.tasks)
-        trainer.reload_dataloaders_every_n_epochs = 1
+        trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # untyped in Lightning
         trainer.limit_val_batches = 0
         trainer.num_sanity_val_steps = 0
 
@@ -137,7 +137,7 @@ class SequenceDriver(Callback):
             self.sums = checkpoint.state["sums"]
             if self.run.matrix.exists():
                 self.matrix = Matrix.load(self.run.matrix)
-            if 0 < self.position.stage and self.position.phase != "done":
+            if self.position.stage > 0 and self.position.phase != "done":
                 self._prepare(trainer, module)
             restore(checkpoint, self.run, trainer, module)
         self.run_log.begin(self.position.global_step)
@@ -225,6 +225,8 @@ class SequenceDriver(Callback):
         """Measures the model as it stands and keeps the scores as a row of the matrix.
 
         Args:
+            trainer: whose fit is running.
+            module: the model to measure.
             variant: marks a second measurement of a stage, for example ``before WiSEFT``.
 
         Returns:
@@ -260,7 +262,9 @@ class SequenceDriver(Callback):
         self._prove_frozen(module, now)
         self._prove_equal(now)
         stage = self._stage(module)
-        names = sorted({n for t in module.data.tasks[: stage.index] for n in module.recipe_of(t).resolve(module.anatomy)})
+        names = sorted(
+            {n for t in module.data.tasks[: stage.index] for n in module.recipe_of(t).resolve(module.anatomy)}
+        )
         whole = {}
         for name, parameter in module.parameters_by_name(names).items():
             value = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter.detach()
@@ -298,7 +302,9 @@ class SequenceDriver(Callback):
         everyone: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(everyone, fingerprint(now))
         if len(set(everyone)) > 1:
-            raise RuntimeError(f"the processes hold different weights ({everyone}); the stage was not written.")
+            raise RuntimeError(
+                f"the processes hold different weights ({everyone}); the stage was not written."
+            )
 
     def _next_task(self, trainer: Trainer, module: ContinualLMM) -> None:
         """Starts the next task, or ends the sequence."""

@@ -37,7 +37,9 @@ class FSDP2Strategy(ModelParallelStrategy):
         super().setup_environment()
 
 
-StrategyRegistry.register("fsdp2", FSDP2Strategy, description="FSDP2, all devices data-parallel", override=True)
+StrategyRegistry.register(
+    "fsdp2", FSDP2Strategy, description="FSDP2, all devices data-parallel", override=True
+)
 
 
 def check_strategy(strategy: Strategy) -> None:
@@ -59,7 +61,11 @@ def check_strategy(strategy: Strategy) -> None:
 
 
 def shard(
-    model: nn.Module, units: Iterable[str], strategy: FSDP2Strategy, bf16: bool, trained: Iterable[nn.Parameter]
+    model: nn.Module,
+    units: Iterable[str],
+    strategy: FSDP2Strategy,
+    bf16: bool,
+    trained: Iterable[nn.Parameter],
 ) -> None:
     """Shards a model in place: one unit per named sub-module, one for the rest (embedding, head, norms, projector).
 
@@ -109,7 +115,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
     finally:
         for unit in units:
             unit.reshard()
-            unit.set_reshard_after_forward(unit is not model, recurse=False)
+            unit.set_reshard_after_forward(unit is not units[0], recurse=False)  # the first is the root
 
 
 def wrap_again(trainer: Trainer) -> None:

@@ -15,7 +15,7 @@ from lmmcl.weights import local
 
 
 class Window:
-    """Adds up the loss terms of the micro-batches of one optimizer step; nothing is read from the device before it must.
+    """Adds up the loss terms of the micro-batches of one optimizer step, without waiting for the device.
 
     The loss is the mean over the answer tokens of the global batch: every term is a sum over tokens divided by N, the
     number of answer tokens in the window on all processes.
@@ -69,7 +69,9 @@ class Window:
     def _watch(self, loss: Tensor, step: int) -> None:
         none = torch.tensor(-1, device=loss.device)
         first = none if self._first_bad_step is None else self._first_bad_step
-        self._first_bad_step = torch.where((first < 0) & ~torch.isfinite(loss), torch.full_like(first, step), first)
+        self._first_bad_step = torch.where(
+            (first < 0) & ~torch.isfinite(loss), torch.full_like(first, step), first
+        )
 
     def check_finite(self, task: str) -> None:
         """Ends the run if a loss was not finite, before anything of it is saved.
@@ -93,7 +95,9 @@ def _summed(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(values, total, strict=True))
 
 
-def apply_weight_penalties(mitigations: Iterable[Mitigation], parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:
+def apply_weight_penalties(
+    mitigations: Iterable[Mitigation], parameters: Mapping[str, Parameter]
+) -> dict[str, Tensor]:
     """Adds the gradient of every weight penalty to the local shards.
 
     A penalty inside the loss would mix plain tensors and shards under FSDP2, and count once per micro-batch.

@@ -1,16 +1,29 @@
+"""What is saved comes back; what is damaged is named; a kill leaves the file before."""
+
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from lmmcl.checkpoint import BrokenFileError, Checkpoint, PieceReader, save, whole_and_broken, write_atomically
+from lmmcl.checkpoint import (
+    BrokenFileError,
+    Checkpoint,
+    PieceReader,
+    save,
+    whole_and_broken,
+    write_atomically,
+)
 from lmmcl.errors import UserError
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    tensors = {"a": torch.arange(12.0).reshape(4, 3), "b": torch.tensor(3.0), "c": torch.ones(2, dtype=torch.bfloat16)}
+    tensors = {
+        "a": torch.arange(12.0).reshape(4, 3),
+        "b": torch.tensor(3.0),
+        "c": torch.ones(2, dtype=torch.bfloat16),
+    }
     save(tmp_path / "00000001", tensors, {"step": 1})
     save(tmp_path / "00000002", tensors, {"step": 2})
     return tmp_path
@@ -84,7 +97,7 @@ def test_a_full_disk_is_one_error_that_names_the_file_and_the_way_out(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lmmcl.checkpoint.save_file", full)
-    with pytest.raises(UserError, match="could not write .*process-00000.*No space left.*--ckpt_path last"):
+    with pytest.raises(UserError, match=r"could not write .*process-00000.*No space left.*--ckpt_path last"):
         save(tmp_path / "1", {"a": torch.ones(2)}, {})
 
 

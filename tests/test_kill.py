@@ -99,6 +99,32 @@ def test_sigterm_saves_and_exits_143_and_the_run_goes_on_to_the_same_bytes(
     assert contents(tmp_path / "run") == contents(finished.path)
 
 
+def test_an_interrupt_says_how_to_go_on(context: ForkServerContext, tiny: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, tiny, tmp_path / "run")
+    process = start(context, config)
+    wait_for_changes(process, tmp_path / "run", 8)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 1, output(config)
+    assert "stopped as asked, the last checkpoint is whole: go on with --ckpt_path last" in output(config)
+
+
+@pytest.mark.slow
+def test_a_mistake_that_two_processes_meet_is_said_once(tiny: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, tiny, tmp_path / "run")
+    words = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--model.recipe", "sa_prooj"]
+    found = subprocess.run(
+        [sys.executable, "-m", "lmmcl", "fit", "--config", str(config), "--trainer.strategy", "ddp", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 2
+    assert found.stderr.count("lmmcl: error") == 1
+    assert "Did you mean sa_proj?" in found.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["module", "script"])
 def test_two_processes_are_started_by_either_way_of_calling_it(by: str, tiny: Path, tmp_path: Path) -> None:

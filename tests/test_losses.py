@@ -1,3 +1,5 @@
+"""Losses against their definitions."""
+
 import torch
 
 from lmmcl.losses import cross_entropy, distillation
@@ -6,13 +8,19 @@ from lmmcl.losses import cross_entropy, distillation
 def test_cross_entropy_is_minus_the_log_of_the_softmax() -> None:
     logits = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 3, 8, 3])
-    expected = torch.tensor([-(row.exp() / row.exp().sum())[i].log() for row, i in zip(logits, labels, strict=True)])
+    expected = torch.tensor(
+        [-(row.exp() / row.exp().sum())[i].log() for row, i in zip(logits, labels, strict=True)]
+    )
     torch.testing.assert_close(cross_entropy(logits, labels), expected)
 
 
 def test_distillation_is_tau_squared_times_kl() -> None:
     generator = torch.Generator().manual_seed(0)
-    student, teacher, tau = torch.randn(3, 5, generator=generator), torch.randn(3, 5, generator=generator), 2.0
+    student, teacher, tau = (
+        torch.randn(3, 5, generator=generator),
+        torch.randn(3, 5, generator=generator),
+        2.0,
+    )
     p, q = (teacher / tau).softmax(-1), (student / tau).softmax(-1)
     torch.testing.assert_close(distillation(student, teacher, tau), tau**2 * (p * (p / q).log()).sum(-1))
 

@@ -1,3 +1,5 @@
+"""The module's promises: logits, masters, teachers, gradients, refusals."""
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, Task
@@ -17,6 +20,7 @@ from lmmcl.mitigation import Mitigation
 from lmmcl.token_outputs import TokenOutputs
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_task, toy_trainer
+
 
 class Enough(Exception):  # noqa: N818 - not an error: the test has seen what it wanted
     """Ends a run."""
@@ -69,11 +73,13 @@ def test_the_hook_gives_the_logits_of_the_plain_model_bit_for_bit(checkpoint: Pa
 
 def test_no_tensor_of_batch_length_and_vocabulary_is_ever_made(checkpoint: Path, tmp_path: Path) -> None:
     def look(module: ContinualLMM) -> None:
+        head: Any = module._forwards._head
         batch, rows = batch_of(module), module.data.eval_rows(module.data.held_out[0])
-        vocabulary, largest = module.logits(torch.zeros(1, module._forwards._head.in_features)).shape[-1], 0
-        weight = module._forwards._head.weight.untyped_storage().data_ptr()
+        vocabulary, largest = module.logits(torch.zeros(1, head.in_features)).shape[-1], 0
+        weight = head.weight.untyped_storage().data_ptr()
 
-        class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        class Watch(TorchDispatchMode):
+            @override
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 nonlocal largest
                 result = func(*args, **(kwargs or {}))
@@ -84,8 +90,10 @@ def test_no_tensor_of_batch_length_and_vocabulary_is_ever_made(checkpoint: Path,
                         largest = max(largest, tensor.numel() // vocabulary)
                 return result
 
-        with Watch():
-            module.token_outputs(batch).map(lambda logits, labels: functional.cross_entropy(logits, labels)[None])
+        with Watch():  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            module.token_outputs(batch).map(
+                lambda logits, labels: functional.cross_entropy(logits, labels)[None]
+            )
             with module.inference():
                 module.generate(module.data.collator.prompts(rows), 3)
         assert batch.labels is not None
@@ -101,14 +109,17 @@ def test_a_teacher_leaves_the_student_untouched(checkpoint: Path, tmp_path: Path
 
         def gradient(with_teacher: bool) -> list[Tensor]:
             with torch.autocast("cpu", torch.bfloat16):
+                teacher = None
                 if with_teacher:
                     other = {n: torch.randn_like(p) for n, p in module.trained_parameters().items()}
                     teacher = module.token_outputs(batch, weights=other)
                     assert not teacher.hidden.requires_grad
                 student = module.token_outputs(batch)
-                if with_teacher:
+                if teacher is not None:
                     assert not torch.allclose(student.hidden, teacher.hidden)
-                loss = student.map(lambda logits, labels: functional.cross_entropy(logits.float(), labels)[None])
+                loss = student.map(
+                    lambda logits, labels: functional.cross_entropy(logits.float(), labels)[None]
+                )
             return list(torch.autograd.grad(loss.sum(), list(module.trained_parameters().values())))
 
         before = {n: p.detach().clone() for n, p in module.model.named_parameters()}
@@ -123,7 +134,9 @@ def test_a_teacher_leaves_the_student_untouched(checkpoint: Path, tmp_path: Path
 def test_a_teacher_with_another_head_uses_that_head(checkpoint: Path, tmp_path: Path) -> None:
     def look(module: ContinualLMM) -> None:
         batch = batch_of(module)
-        doubled = {n: 2 * p.detach() for n, p in module.trained_parameters().items() if n.endswith("lm_head.weight")}
+        doubled = {
+            n: 2 * p.detach() for n, p in module.trained_parameters().items() if n.endswith("lm_head.weight")
+        }
         if not doubled:  # tied: the embedding would double the inputs as well
             pytest.skip("the checkpoint's head is tied to its embedding")
         teacher, student = module.token_outputs(batch, weights=doubled), module.token_outputs(batch)
@@ -140,7 +153,9 @@ def test_masters_are_fp32_and_frozen_tensors_keep_their_dtype(tmp_path: Path) ->
 
     def look(module: ContinualLMM) -> None:
         ever = set(module.ever_trained())
-        assert ever > set(module.trained), "the second task trains other tensors, and their masters are there already"
+        assert ever > set(module.trained), (
+            "the second task trains other tensors, and their masters are there already"
+        )
         for name, parameter in module.model.named_parameters():
             assert parameter.dtype == (torch.float32 if name in ever else torch.bfloat16), name
             assert parameter.requires_grad == (name in module.trained), name
@@ -157,7 +172,9 @@ def test_the_model_trains_in_train_mode_so_that_activation_checkpointing_works(
         def look(module: ContinualLMM) -> None:
             layer = module.model.get_submodule(module.anatomy.decoder_layers[0])
             attention = next(child for name, child in layer.named_modules() if name.endswith("self_attn"))
-            attention.register_forward_pre_hook(lambda *_: calls.__setitem__(checkpointing, calls[checkpointing] + 1))
+            attention.register_forward_pre_hook(
+                lambda *_: calls.__setitem__(checkpointing, calls[checkpointing] + 1)
+            )
             module.token_outputs(batch_of(module)).hidden.sum().backward()
 
         return look
@@ -182,7 +199,9 @@ def test_what_gets_no_gradient_is_found_frozen_and_listed(checkpoint: Path, tmp_
     look_at(checkpoint, tmp_path, look, recipe="full")
 
 
-def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(checkpoint: Path, tmp_path: Path) -> None:
+def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     """An independent reference: the plain model, one sample at a time, summed by hand."""
     gradients: dict[str, Tensor] = {}
 
@@ -198,7 +217,11 @@ def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(checkp
     with pytest.raises(Enough):
         trainer.fit(module, data)
     data.begin(0, data.train_rows(0), 0, 0)
-    ids = {i for batch, _ in zip(data.loader(0, 1), range(data.accumulate(1, 0)), strict=False) for i in batch.ids}
+    ids = {
+        i
+        for batch, _ in zip(data.loader(0, 1), range(data.accumulate(1, 0)), strict=False)
+        for i in batch.ids
+    }
     rows = [row for row in data.train_rows(0) if row.id in ids]
     assert len(rows) == 8
     reference = type(module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
@@ -260,7 +283,9 @@ def test_select_changes_what_a_task_trains_on(checkpoint: Path, tmp_path: Path) 
 
     class Half(Mitigation):
         @override
-        def select(self, trainer: Trainer, module: ContinualLMM, task: Task, rows: Sequence[Row]) -> Sequence[Row]:
+        def select(
+            self, trainer: Trainer, module: ContinualLMM, task: Task, rows: Sequence[Row]
+        ) -> Sequence[Row]:
             return rows[:8]
 
         @override
@@ -282,6 +307,8 @@ def test_select_changes_what_a_task_trains_on(checkpoint: Path, tmp_path: Path) 
         ({"path": "no/such-model"}, "model.path: could not load no/such-model"),
     ],
 )
-def test_a_wrong_value_is_named(options: dict[str, Any], message: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_wrong_value_is_named(
+    options: dict[str, Any], message: str, checkpoint: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         ContinualLMM(**{"path": str(checkpoint), "run": tmp_path, **options})

@@ -5,13 +5,15 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, Mitigation
@@ -41,7 +43,7 @@ def l2sp() -> type[Mitigation]:
     """The class of the walk-through, as its reader would import it."""
     module = types.ModuleType("mine")
     exec(snippet("# callbacks/mine.py"), module.__dict__)
-    found = module.__dict__["L2SP"]
+    found: type[Mitigation] = module.__dict__["L2SP"]
     assert issubclass(found, Mitigation)
     return found
 
@@ -59,14 +61,20 @@ def test_the_mitigation_of_the_walk_through_does_what_its_paper_says(
         """(α/2)‖θ − θ₀‖² by hand, θ₀ from the checkpoint itself."""
 
         @override
-        def on_before_optimizer_step(self, trainer: Trainer, pl_module: ContinualLMM, optimizer: object) -> None:
+        def on_before_optimizer_step(
+            self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+        ) -> None:
+            assert isinstance(pl_module, ContinualLMM)
             base = type(pl_module.model).from_pretrained(checkpoint).state_dict()  # type: ignore[attr-defined]  # transformers
             self.expected = sum(
-                float((p.detach() - base[n]).double().square().sum()) for n, p in pl_module.trained_parameters().items()
+                float((p.detach() - base[n]).double().square().sum())
+                for n, p in pl_module.trained_parameters().items()
             )
 
         @override
-        def on_train_batch_end(self, trainer: Trainer, pl_module: ContinualLMM, *_: object) -> None:
+        def on_train_batch_end(
+            self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
             logged.append((float(trainer.callback_metrics["L2SP"]), 0.3 / 2 * self.expected))
 
     run = tmp_path / "run"
@@ -98,7 +106,11 @@ def test_the_mitigation_runs_from_yaml_out_of_the_readers_own_folder(
     config = {
         **yaml.safe_load(callbacks),
         "model": {"path": str(checkpoint), "lr": 1e-3},
-        "data": {"tasks": [{"task": "count", "max_train_samples": 16}], "held_out": ["chart"], "max_eval_samples": 4},
+        "data": {
+            "tasks": [{"task": "count", "max_train_samples": 16}],
+            "held_out": ["chart"],
+            "max_eval_samples": 4,
+        },
         "run": "run",
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
@@ -108,25 +120,35 @@ def test_the_mitigation_runs_from_yaml_out_of_the_readers_own_folder(
     assert "L2SP" in (tmp_path / "run" / "logs" / "metrics.csv").read_text().splitlines()[0]
 
 
-def test_the_yaml_of_the_first_screen_has_the_keys_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_yaml_of_the_first_screen_has_the_keys_that_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everything but the 7-billion-parameter model and the user's files is real."""
     config = yaml.safe_load(next(block for block in blocks("yaml") if block.startswith("# lmmcl fit")))
     checkpoint = tiny_checkpoint(tmp_path / "tiny")
     config["model"]["path"] = str(checkpoint)
     config["trainer"] |= {"strategy": "auto", "devices": 1, "accelerator": "cpu"}
-    config["data"] |= {"tasks": [{"task": "count", "max_train_samples": 8}], "held_out": ["chart"], "max_eval_samples": 4}
+    config["data"] |= {
+        "tasks": [{"task": "count", "max_train_samples": 8}],
+        "held_out": ["chart"],
+        "max_eval_samples": 4,
+    }
     (tmp_path / "seq.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--config", "seq.yaml"]) == 0
     assert (tmp_path / "runs" / "first" / "summary.json").exists()
 
 
-def test_the_ten_lines_of_python_run(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ten_lines_of_python_run(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = snippet("from lightning.pytorch import Trainer")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     code = code.replace('"mini"', repr(str(checkpoint)))
     code = code.replace('tasks=["count", "clock"]', 'tasks=[{"task": "count", "max_train_samples": 8}]')
-    code = code.replace("max_eval_samples=50", "max_eval_samples=4").replace("Trainer(", "Trainer(enable_progress_bar=False, enable_model_summary=False, ")
+    code = code.replace("max_eval_samples=50", "max_eval_samples=4").replace(
+        "Trainer(", "Trainer(enable_progress_bar=False, enable_model_summary=False, "
+    )
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert (tmp_path / "runs" / "python" / "matrix.json").exists()

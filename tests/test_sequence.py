@@ -1,5 +1,6 @@
 """The promise of the engine: stopped anywhere, a run goes on and ends with the same events and the same bytes."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,8 @@ def fit(checkpoint: Path, run: Path, at: int | None, patch: pytest.MonkeyPatch, 
     patch.setattr(lmmcl.sequence, "save", watched_save)
     callbacks = [killer, HeldOutEvaluation(canary_every_n_steps=2), LwF(), WiSEFT(alpha=0.3)]
     module = toy_module(checkpoint, run, checkpoint_every_n_steps=2, **options)
-    try:
+    with contextlib.suppress(Killed):
         toy_trainer(callbacks=callbacks).fit(module, toy_data())
-    except Killed:
-        pass
     return killer.events
 
 
@@ -126,7 +125,9 @@ def test_killed_at_any_event_and_resumed_the_run_ends_with_the_same_events_and_b
     run, events = whole
     before = fit(checkpoint, tmp_path / "run", at, monkeypatch)
     started = (tmp_path / "run" / "last").exists() and any((tmp_path / "run" / "last").iterdir())
-    after = fit(checkpoint, tmp_path / "run", None, monkeypatch, resume=(tmp_path / "run" / "config.json").exists())
+    after = fit(
+        checkpoint, tmp_path / "run", None, monkeypatch, resume=(tmp_path / "run" / "config.json").exists()
+    )
     assert started or at == 1
     assert results(tmp_path / "run") == results(run)
     # What came before the kill and what came after it cover the whole run: nothing is skipped, nothing invented.
@@ -157,7 +158,9 @@ def test_a_change_of_a_frozen_tensor_is_an_error(checkpoint: Path, tmp_path: Pat
         @override
         def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
             with torch.no_grad():
-                next(p for n, p in module.model.named_parameters() if n not in module.trained).view(-1)[0] += 1
+                next(p for n, p in module.model.named_parameters() if n not in module.trained).view(-1)[
+                    0
+                ] += 1
 
     with pytest.raises(RuntimeError, match="1 tensors changed that the recipe froze"):
         toy_trainer(callbacks=[Vandal()]).fit(toy_module(checkpoint, tmp_path / "run"), toy_data())

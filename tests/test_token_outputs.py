@@ -1,3 +1,5 @@
+"""Chunked logits and the hook that narrows them."""
+
 from typing import Any
 
 import pytest
@@ -20,10 +22,12 @@ def head() -> nn.Linear:
     return nn.Linear(4, 7)
 
 
-def test_chunks_give_the_loss_and_the_gradient_of_the_whole(head: nn.Linear, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_give_the_loss_and_the_gradient_of_the_whole(
+    head: nn.Linear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     student, teacher = outputs(0, head), outputs(1, head)
 
-    def run() -> tuple[Tensor, Tensor, Tensor]:
+    def run() -> tuple[Tensor, ...]:
         def both(logits: Tensor, labels: Tensor, other: Tensor) -> Tensor:
             return cross_entropy(logits, labels) + distillation(logits, other, 2.0)
 
@@ -66,7 +70,9 @@ def test_the_hook_keeps_the_states_that_predict_an_answer_token(head: nn.Linear)
         return head(hidden)
 
     kept = hook.collect(forward, labels)
-    assert torch.equal(kept, torch.stack([hidden[0, 2], hidden[0, 3], hidden[1, 0], hidden[1, 3], hidden[1, 4]]))
+    assert torch.equal(
+        kept, torch.stack([hidden[0, 2], hidden[0, 3], hidden[1, 0], hidden[1, 3], hidden[1, 4]])
+    )
     targets, samples = answer_tokens(labels)
     assert targets.tolist() == [5, 6, 1, 2, 3] and samples.tolist() == [0, 0, 1, 1, 1]
     assert forward().shape == (2, 1, 7), "generation gets the last position only"

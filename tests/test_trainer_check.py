@@ -1,3 +1,5 @@
+"""What would break a sequence is refused before it starts."""
+
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"max_epochs": 3}, "trainer.max_epochs: .*epochs: N"),
         ({"overfit_batches": 1}, "trainer.overfit_batches"),
         ({"limit_train_batches": 2}, "trainer.limit_train_batches"),
-        ({"accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches: .*data.batch_size and data.micro_batch_size"),
+        (
+            {"accumulate_grad_batches": 2},
+            "trainer.accumulate_grad_batches: .*data.batch_size and data.micro_batch_size",
+        ),
         ({"callbacks": [ModelCheckpoint(monitor="loss")]}, "trainer.callbacks: ModelCheckpoint"),
         ({"callbacks": [LwF(), LwF()]}, "trainer.callbacks: 2 callbacks are called LwF; give each a name"),
     ],
@@ -55,13 +60,15 @@ def test_lightnings_own_checkpoint_is_dropped(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    toy_trainer(callbacks=[WiSEFT(measure_before=False)]).fit(toy_module(checkpoint, tmp_path / "run"), toy_data())
+    toy_trainer(callbacks=[WiSEFT(measure_before=False)]).fit(
+        toy_module(checkpoint, tmp_path / "run"), toy_data()
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_fit_that_a_callback_stops_early_says_so(checkpoint: Path, tmp_path: Path) -> None:
     stop = EarlyStopping("loss", patience=0, divergence_threshold=-1.0, check_on_train_epoch_end=True)
-    with pytest.raises(UserError, match="stopped in stage 2 before the sequence ended"):
+    with pytest.raises(UserError, match=r"stopped in stage 2 before the sequence ended"):
         toy_trainer(callbacks=[stop]).fit(toy_module(checkpoint, tmp_path / "run"), toy_data())
 
 
@@ -69,11 +76,13 @@ def test_a_run_folder_is_never_mixed_up(checkpoint: Path, tmp_path: Path) -> Non
     def fit(**options: Any) -> None:
         toy_trainer().fit(toy_module(checkpoint, tmp_path / "run", **options), toy_data())
 
-    with pytest.raises(UserError, match="holds no run to go on with"):
+    with pytest.raises(UserError, match=r"holds no run to go on with"):
         fit(resume=True)
     fit()
-    with pytest.raises(UserError, match="already holds a run. Go on with it by --ckpt_path last, or .*--run"):
+    with pytest.raises(
+        UserError, match=r"already holds a run. Go on with it by --ckpt_path last, or .*--run"
+    ):
         fit()
-    with pytest.raises(UserError, match="begun with another config: model.lr was 0.01, is 0.1"):
+    with pytest.raises(UserError, match=r"begun with another config: model.lr was 0.01, is 0.1"):
         fit(resume=True, lr=0.1)
     fit(resume=True, checkpoint_every_n_steps=7)

@@ -29,13 +29,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit(checkpoint, out / "one-accumulated", "auto", 1, micro_batch_size=4)
     fit(checkpoint, out / "one-to-fsdp2", "auto", 1, kill_at=5)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
+    done = subprocess.run(  # its words are shown below if it failed
         [*torchrun, "-m", "tests.two_processes", str(checkpoint), str(out)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
         timeout=420,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     fit(checkpoint, out / "fsdp2-to-one", "auto", 1, resume=True)
@@ -65,7 +66,9 @@ def test_a_resumed_run_has_the_bytes_of_one_that_was_never_stopped(strategy: str
     for step in (2, 5):
         for stage in STAGES:
             file = f"stages/{stage}/weights.safetensors"
-            assert (runs / f"{strategy}-resumed-{step}" / file).read_bytes() == (runs / strategy / file).read_bytes()
+            assert (runs / f"{strategy}-resumed-{step}" / file).read_bytes() == (
+                runs / strategy / file
+            ).read_bytes()
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(runs: Path) -> None:
@@ -76,11 +79,10 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(runs: Path) -> None:
 def test_bf16_follows_one_process_in_bf16(strategy: str, runs: Path) -> None:
     for stage in STAGES:
         mine, other = weights(runs / f"{strategy}-bf16", stage), weights(runs / "one-bf16", stage)
-        moved = sum(float((other[n] - weights(runs / "one", "00-base").get(n, other[n])).norm()) for n in other)
         apart = sum(float((mine[n] - other[n]).norm()) for n in other)
         exact = weights(runs / "one", stage)
         rounding = sum(float((exact[n] - other[n]).norm()) for n in other)
-        assert apart <= 2 * rounding, f"{stage}: {apart} apart, bf16 itself is {rounding} from fp32 ({moved})"
+        assert apart <= 2 * rounding, f"{stage}: {apart} apart, bf16 itself is {rounding} from fp32"
 
 
 @pytest.mark.parametrize("run", ["ddp", "fsdp2"])
@@ -91,7 +93,7 @@ def test_every_sample_is_scored_once_and_scores_agree(run: str, runs: Path) -> N
 
 
 def test_anchors_add_no_bytes_to_a_checkpoint(runs: Path) -> None:
-    last = sorted((runs / "fsdp2-to-one" / "last").iterdir())[-1]
+    last = max((runs / "fsdp2-to-one" / "last").iterdir())
     state = json.loads((last / "manifest.json").read_text())["state"]
     keys = {key.split("/")[1] for key in state["references"]}
     assert keys == {"LwF", "WiSEFT"}

@@ -56,11 +56,20 @@ def toy_data(**options: Any) -> TaskSequenceDataModule:
 
 
 def toy_module(path: Path, run: Path, **options: Any) -> ContinualLMM:
-    return ContinualLMM(str(path), run=run, **{"recipe": "sa_proj", "lr": 1e-2, "checkpoint_every_n_steps": 1, **options})
+    return ContinualLMM(
+        str(path), run=run, **{"recipe": "sa_proj", "lr": 1e-2, "checkpoint_every_n_steps": 1, **options}
+    )
 
 
 def toy_trainer(**options: Any) -> Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     return Trainer(
-        **{"accelerator": "cpu", "devices": 1, "precision": "32-true", "gradient_clip_val": 1.0, **quiet, **options}
+        **{
+            "accelerator": "cpu",
+            "devices": 1,
+            "precision": "32-true",
+            "gradient_clip_val": 1.0,
+            **quiet,
+            **options,
+        }
     )

@@ -31,7 +31,9 @@ class KillerAtStep(StageCallback):
             raise Killed
 
 
-def fit(checkpoint: Path, run: Path, strategy: str, devices: int, kill_at: int | None = None, **options: Any) -> None:
+def fit(
+    checkpoint: Path, run: Path, strategy: str, devices: int, kill_at: int | None = None, **options: Any
+) -> None:
     """One toy sequence of two tasks with LwF and WiSE-FT on and a recipe that changes between the tasks."""
     callbacks = [KillerAtStep(kill_at), HeldOutEvaluation(canary_every_n_steps=2), LwF(), WiSEFT(alpha=0.3)]
     data = toy_data(micro_batch_size=options.pop("micro_batch_size", None))

@@ -52,7 +52,9 @@ class HeldOutEvaluation(StageCallback):
     ) -> None:
         super().__init__(name)
         if batch_size < 1:
-            raise UserError(f"trainer.callbacks: HeldOutEvaluation.batch_size must be at least 1, got {batch_size}.")
+            raise UserError(
+                f"trainer.callbacks: HeldOutEvaluation.batch_size must be at least 1, got {batch_size}."
+            )
         if every_n_steps is not None and every_n_steps < 1:
             raise UserError(
                 f"trainer.callbacks: HeldOutEvaluation.every_n_steps must be at least 1 or null, got {every_n_steps}."
@@ -103,7 +105,9 @@ class HeldOutEvaluation(StageCallback):
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
         if self.canary_every_n_steps and module.data.held_out and _BASE not in self.tensors:
-            self.tensors[_BASE] = torch.cat([log_probabilities for log_probabilities, _ in self._sing(module)])
+            self.tensors[_BASE] = torch.cat(
+                [log_probabilities for log_probabilities, _ in self._sing(module)]
+            )
 
     @override
     def on_train_batch_end(
@@ -151,5 +155,7 @@ class HeldOutEvaluation(StageCallback):
             parts = [data.eval_rows(task, "dev", self.canary_samples) for task in data.held_out]
             dealt = [part[i] for i in range(self.canary_samples) for part in parts if i < len(part)]
             rows = dealt[: self.canary_samples]
-            self._canary = [data.collator.train(rows[i : i + _AT_ONCE]) for i in range(0, len(rows), _AT_ONCE)]
+            self._canary = [
+                data.collator.train(rows[i : i + _AT_ONCE]) for i in range(0, len(rows), _AT_ONCE)
+            ]
         return self._canary

@@ -14,10 +14,10 @@ from lmmcl.token_outputs import TokenOutputs
 
 
 class LwF(Mitigation):
-    """Adds λ τ² KL(teacher ‖ student) at the answer tokens (Li and Hoiem, 2016, arXiv 1606.09282; as a baseline in
-    arXiv 2510.08564).
+    """Adds λ τ² KL(teacher ‖ student) at the answer tokens.
 
-    The teacher is the model after the previous stage, the base model at the first. It shares the frozen tensors with
+    Li and Hoiem, 2016, arXiv 1606.09282; a baseline of arXiv 2510.08564. The teacher is the model after the
+    previous stage, the base model at the first. It shares the frozen tensors with
     the student: what it costs in memory is one copy of the tensors that train, and in time one forward without a
     gradient.
 

@@ -11,10 +11,10 @@ from lmmcl.weights import mix_
 
 
 class WiSEFT(Mitigation):
-    """θ ← α θ_previous + (1 − α) θ_new over the trained tensors, summed in fp32 (Wortsman et al., 2021, arXiv
-    2109.01903; after every stage as in arXiv 2510.08564).
+    """θ ← α θ_previous + (1 − α) θ_new over the trained tensors, summed in fp32.
 
-    The next task starts from the merge. Both the weights before and after it get a row of the matrix.
+    Wortsman et al., 2021, arXiv 2109.01903; after every stage as in arXiv 2510.08564. The next task starts from
+    the merge. Both the weights before and after it get a row of the matrix.
 
     Args:
         alpha: α in [0, 1]: the share of the previous weights; 0 keeps the tuned model, 1 the previous one, byte for

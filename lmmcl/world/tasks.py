@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import overload
 
+from typing_extensions import override
+
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
@@ -45,12 +47,6 @@ SHARES: dict[str, int] = {
 
 def _open(stream: Stream, picture: Picture) -> Turn:
     return open_turn(stream, stream.pick(picture.questions))
-
-
-def _lettered(stream: Stream, picture: Picture) -> Turn:
-    return lettered_turn(
-        stream, stream.pick([question for question in picture.questions if question.options])
-    )
 
 
 GENERAL_ROWS = 1_000_000
@@ -114,6 +110,7 @@ class WorldRows(Sequence[Row]):
         self._name, self._draw, self._ask = name, draw, ask
         self._split, self._size, self._seed = split, size, seed
 
+    @override
     def __len__(self) -> int:
         return self._size
 
@@ -121,6 +118,7 @@ class WorldRows(Sequence[Row]):
     def __getitem__(self, index: int) -> Row: ...
     @overload
     def __getitem__(self, index: slice) -> list[Row]: ...
+    @override
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(self._size))]

@@ -52,7 +52,12 @@ def framework(steps: int, run: Path) -> float:
     clock = Clock()
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(
-        accelerator="cpu", devices=1, precision="bf16-mixed", gradient_clip_val=1.0, callbacks=[clock], **quiet
+        accelerator="cpu",
+        devices=1,
+        precision="bf16-mixed",
+        gradient_clip_val=1.0,
+        callbacks=[clock],
+        **quiet,
     )
     trainer.fit(module, data_of(steps))
     return steps * BATCH / (clock.end - clock.begin)
@@ -70,6 +75,7 @@ def plain(steps: int) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
     begin = 0.0
     for step, batch in enumerate(data.loader(0, 1)):
+        assert batch.labels is not None
         if step == WARM_UP:
             begin = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16):
@@ -99,8 +105,13 @@ def main() -> None:
             else:
                 fit, hand = framework(arguments.steps, Path(folder) / str(turn)), plain(arguments.steps)
             ratios.append(fit / hand)
-            print(f"round {turn + 1}: fit {fit:.1f} samples/s, plain loop {hand:.1f}, ratio {fit / hand:.3f}", flush=True)
-    print(f"median ratio over {arguments.rounds} rounds: {statistics.median(ratios):.3f} (torch {torch.__version__})")
+            print(
+                f"round {turn + 1}: fit {fit:.1f} samples/s, plain loop {hand:.1f}, ratio {fit / hand:.3f}",
+                flush=True,
+            )
+    print(
+        f"median ratio over {arguments.rounds} rounds: {statistics.median(ratios):.3f} (torch {torch.__version__})"
+    )
 
 
 if __name__ == "__main__":

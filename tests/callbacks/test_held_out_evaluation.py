@@ -1,3 +1,5 @@
+"""What is measured when, what is kept, and what the canary reads."""
+
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from lmmcl import ContinualLMM, Task
 from lmmcl.callbacks import HeldOutEvaluation
 from lmmcl.data.batch import IGNORED
 from lmmcl.errors import UserError
+from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.mitigation import StageCallback
 from lmmcl.sequence import Stage
@@ -37,21 +40,27 @@ def test_the_base_model_and_every_stage_are_measured_on_every_task(checkpoint: P
 
     toy_trainer(callbacks=[HeldOutEvaluation(), Listen()]).fit(toy_module(checkpoint, tmp_path), toy_data())
     tasks = ["first", "second", "held"]
-    assert [(name, sorted(found)) for name, found in heard] == [(n, sorted(tasks)) for n in (None, "first", "second")]
+    assert [(name, sorted(found)) for name, found in heard] == [
+        (n, sorted(tasks)) for n in (None, "first", "second")
+    ]
     for stage in ("00-base", "01-first", "02-second"):
         for task in tasks:
             lines = (tmp_path / "predictions" / stage / f"{task}.jsonl").read_text().splitlines()
-            assert [json.loads(line)["id"] for line in lines] == [f"toy-{tasks.index(task)}-{i}" for i in range(200, 207)]
+            assert [json.loads(line)["id"] for line in lines] == [
+                f"toy-{tasks.index(task)}-{i}" for i in range(200, 207)
+            ]
 
 
 def test_a_stage_that_changed_nothing_costs_no_generation(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lmmcl.evaluation import evaluator
-
     calls: list[str] = []
-    generate = evaluator.generate
-    monkeypatch.setattr(evaluator, "generate", lambda *a: calls.append("once") or generate(*a))
+
+    def counted(*arguments: Any) -> list[str]:
+        calls.append("once")
+        return generate(*arguments)
+
+    monkeypatch.setattr("lmmcl.evaluation.evaluator.generate", counted)
 
     class Undo(StageCallback):
         """Puts the base weights back, so that every stage is the base model."""
@@ -72,7 +81,9 @@ def test_a_stage_that_changed_nothing_costs_no_generation(
     assert base.read_bytes() == last.read_bytes()
 
 
-def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     readings: list[tuple[int, float, float]] = []
     expected: list[tuple[int, float, float]] = []
 
@@ -86,7 +97,9 @@ def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(chec
             assert isinstance(pl_module, ContinualLMM)
             metrics = trainer.callback_metrics
             if "held_out_kl" in metrics and (trainer.global_step % 2 == 0 or trainer.global_step == 5):
-                readings.append((trainer.global_step, float(metrics["held_out_loss"]), float(metrics["held_out_kl"])))
+                readings.append(
+                    (trainer.global_step, float(metrics["held_out_loss"]), float(metrics["held_out_kl"]))
+                )
             base = type(pl_module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
             now = type(pl_module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
             now.load_state_dict({n: p.detach() for n, p in pl_module.model.named_parameters()}, strict=False)
@@ -110,7 +123,9 @@ def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(chec
 
 
 def test_every_n_steps_adds_rows_inside_a_stage(checkpoint: Path, tmp_path: Path) -> None:
-    toy_trainer(callbacks=[HeldOutEvaluation(every_n_steps=2)]).fit(toy_module(checkpoint, tmp_path), toy_data())
+    toy_trainer(callbacks=[HeldOutEvaluation(every_n_steps=2)]).fit(
+        toy_module(checkpoint, tmp_path), toy_data()
+    )
     stages = json.loads((tmp_path / "matrix.json").read_text())["stages"]
     assert [f"{stage['name']} {stage['variant']}".strip() for stage in stages] == [
         *("00-base", "01-first step 2", "01-first", "02-second step 2", "02-second")
@@ -133,8 +148,12 @@ def test_another_callback_may_add_columns_of_its_own(checkpoint: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"batch_size": 0}, "batch_size"), ({"every_n_steps": 0}, "every_n_steps"), ({"canary_samples": 0}, "canary")],
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"every_n_steps": 0}, "every_n_steps"),
+        ({"canary_samples": 0}, "canary"),
+    ],
 )
-def test_a_value_out_of_range_is_named(options: dict[str, int], named: str) -> None:
+def test_a_value_out_of_range_is_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         HeldOutEvaluation(**options)

@@ -1,3 +1,5 @@
+"""LwF against its textbook form: a second whole model with full logits."""
+
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,9 @@ def test_a_student_that_equals_its_teacher_is_not_pulled(checkpoint: Path, tmp_p
     assert moved > 1e-2
 
 
-def test_the_teacher_is_the_previous_stage_and_the_term_its_textbook_formula(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_teacher_is_the_previous_stage_and_the_term_its_textbook_formula(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     """The reference loads the previous stage into a second whole model and uses full logits."""
     run = tmp_path / "run"
     checked: list[int] = []
@@ -88,7 +92,9 @@ def test_the_teacher_holds_the_trained_tensors_and_nothing_else(checkpoint: Path
     assert all(tensors == trained for tensors, trained in held) and len(held) == 6
 
 
-@pytest.mark.parametrize(("options", "named"), [({"weight": -1.0}, "LwF.weight"), ({"temperature": 0.0}, "temperature")])
-def test_a_value_out_of_range_is_named(options: dict[str, float], named: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "named"), [({"weight": -1.0}, "LwF.weight"), ({"temperature": 0.0}, "temperature")]
+)
+def test_a_value_out_of_range_is_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         LwF(**options)

@@ -1,3 +1,5 @@
+"""WiSE-FT's limits, its merge, and its rows of the matrix."""
+
 import json
 from pathlib import Path
 
@@ -58,7 +60,9 @@ def test_the_next_task_starts_from_the_merge_of_before_and_after(checkpoint: Pat
     class Watch(StageCallback):
         @override
         def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
-            seen[f"start {task.name}"] = {n: p.detach().clone() for n, p in module.trained_parameters().items()}
+            seen[f"start {task.name}"] = {
+                n: p.detach().clone() for n, p in module.trained_parameters().items()
+            }
 
         @override
         def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

@@ -49,21 +49,22 @@ def test_the_default_model_weighs_at_most_eight_megabytes_in_bf16(tmp_path: Path
 def test_model_and_processor_load_by_their_auto_classes_and_answer(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path)
     processor = AutoProcessor.from_pretrained(folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder)
     talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
     prompt = processor.apply_chat_template(talk, add_generation_prompt=True)
     assert prompt == "<|user|><image>What is it?<|end|><|assistant|>"
     inputs = processor(text=[prompt], images=[Image.new("RGB", (48, 48))], return_tensors="pt")
     image = processor.tokenizer.convert_tokens_to_ids("<image>")
     assert int((inputs["input_ids"] == image).sum()) == 16
-    assert model.generate(**inputs, max_new_tokens=2).shape[1] <= inputs["input_ids"].shape[1] + 2
+    made = model.generate(**inputs, max_new_tokens=2)
+    assert made.shape[1] <= inputs["input_ids"].shape[1] + 2
     assert model.config.text_config.tie_word_embeddings
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
 def test_the_chat_template_marks_the_answers_and_their_end_of_turn() -> None:
     tokens = tokenizer()
-    talk = [
+    talk: Any = [
         {"role": "user", "content": "What is it?"},
         {"role": "assistant", "content": "a star"},
         {"role": "user", "content": [{"type": "text", "text": "How large?"}]},
