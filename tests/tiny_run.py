@@ -11,7 +11,7 @@ from pathlib import Path
 from lmmcl.cli import main
 
 CONFIG = """
-model: {{path: {checkpoint}, lr: 1e-2, checkpoint_every_n_steps: 2}}
+model: {{path: {checkpoint}, lr: 0.01, checkpoint_every_n_steps: 2}}
 data:
   tasks: [{{task: count, max_train_samples: 12}}, {{task: word, max_train_samples: 6, epochs: 2, recipe: mlp_gate_up}}]
   held_out: [chart, caption]

@@ -141,4 +141,4 @@ def test_the_first_rows_are_those_recorded() -> None:
     assert mark.hexdigest() == RECORDED
 
 
-RECORDED = "18d20b2ff5d3fbc3592758ce8d37044f6341cbcbca47d12b991eeb9e1410823b"
+RECORDED = "5e8d5a793f30232f2822de3363f89b1fbaf74489b364d0257578826c0e378e42"
