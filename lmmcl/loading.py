@@ -50,6 +50,7 @@ class Checkpoint:
 
     def processor(self) -> Any:
         """Tokenizer, image processor and chat template in one."""
+        self.config()  # a processor's loader looks for many files, and without a network waits for each
         processor = _named(self.path, AutoProcessor.from_pretrained, self.location, **self._options())
         if not getattr(processor, "chat_template", None):
             raise UserError(
@@ -90,7 +91,8 @@ def _named(path: str, load: Any, *arguments: Any, **options: Any) -> Any:
         return load(*arguments, **options)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model.path: could not load {path}: {reason}") from error
+        where = "" if Path(arguments[0]).exists() else "there is no such folder, and as a hub id: "
+        raise UserError(f"model.path: could not load {path}: {where}{reason}") from error
 
 
 def hold_masters(model: nn.Module, trained: Iterable[str], full_precision: bool) -> None:

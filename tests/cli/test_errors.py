@@ -97,7 +97,7 @@ def test_a_mistake_in_the_config_is_named_with_the_way_out(config: Path, words: 
         (["--data.tasks", "[{task: count, epoch: 2}]"], ["data.tasks", "'epoch'", "did you mean 'epochs'"]),
         (["--data.tasks", "[]"], ["data.tasks", "at least one task"]),
         (["--model.recipe", "sa_prooj"], ["model.recipe", "'sa_prooj'", "Did you mean sa_proj?"]),
-        (["--model.path", "./nowhere"], ["model.path", "./nowhere"]),
+        (["--model.path", "./nowhere"], ["model.path: could not load ./nowhere: there is no such folder"]),
         (["--model.max_length", "12"], ["row 'count-test-", "12 tokens", "model.max_length"]),
     ],
 )
