@@ -18,7 +18,8 @@ COMMANDS = {
     "recipes": "show what each recipe would train in a model, and its memory",
     "export": "write a stage of a run as a Hugging Face folder",
 }
-_PARENT_SECONDS = 2.0
+_PARENT_SECONDS = 15.0
+"""How long a launched process waits for the first one, which as a rule met the same mistake, to say it and end."""
 USAGE = f"""usage: lmmcl COMMAND ...
 
 Teach a large multimodal model new skills one after the other without losing the old ones, and measure both.
@@ -88,9 +89,10 @@ def _run(words: list[str]) -> None:
 def _fail(message: str, code: int) -> int:
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     if rank:
-        parent = os.getppid()
-        time.sleep(_PARENT_SECONDS)
-        if os.getppid() != parent:
-            return code  # the first process met the same mistake and has said so
+        parent, until = os.getppid(), time.monotonic() + _PARENT_SECONDS
+        while time.monotonic() < until:
+            if os.getppid() != parent:
+                return code
+            time.sleep(0.1)
     print(f"lmmcl: error{f' (process {rank})' if rank else ''}: {message}", file=sys.stderr, flush=True)
     return code
