@@ -124,18 +124,6 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
     _barrier()
 
 
-def whole_and_broken(folder: Path) -> tuple[list[Path], list[str]]:
-    """Checkpoints under ``last/`` that are whole, newest first, and a line on each that is not."""
-    whole, broken = [], []
-    for path in sorted(folder.iterdir(), reverse=True) if folder.exists() else []:
-        try:
-            Checkpoint(path).verify()
-            whole.append(path)
-        except BrokenFileError as error:
-            broken.append(str(error))
-    return whole, broken
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint on disk, readable by any strategy and number of processes."""
@@ -151,6 +139,11 @@ class Checkpoint:
             raise BrokenFileError(f"{self.path / MANIFEST} is damaged ({error})") from error
         assert isinstance(manifest, dict)
         return manifest
+
+    @property
+    def finished(self) -> bool:
+        """Whether its manifest was written, which is the last thing a save does."""
+        return (self.path / MANIFEST).exists()
 
     def verify(self) -> None:
         """Raises BrokenFileError, naming the file, unless every file is there, whole and unchanged."""
@@ -219,6 +212,7 @@ class PieceReader:
         return whole
 
     def _fill(self, key: str, target: Tensor, shape: tuple[int, ...], offset: tuple[int, ...]) -> None:
+        filled = 0
         for path, piece in self._pieces[key]:
             begin = [max(a, b) for a, b in zip(offset, piece["offset"], strict=True)]
             end = [
@@ -232,6 +226,9 @@ class PieceReader:
             with safe_open(path, "pt") as file:
                 values = file.get_slice(key)[source] if source else file.get_tensor(key)
             target[place].copy_(values)
+            filled += values.numel()
+        if filled != target.numel():
+            raise BrokenFileError(f"{key}: the files hold {filled} of {target.numel()} values")
 
 
 def _barrier() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch import Trainer
 
 if TYPE_CHECKING:
-    from lmmcl.sequence import Position
+    from lmmcl.position import Position
 
 
 def place_loops(trainer: Trainer, epochs: int, batches: int, position: Position) -> None:

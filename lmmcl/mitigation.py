@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmmcl.data.task import Task
     from lmmcl.evaluation.evaluator import TaskResult
     from lmmcl.model import ContinualLMM
-    from lmmcl.sequence import Stage
+    from lmmcl.position import Stage
     from lmmcl.token_outputs import TokenOutputs
 
 

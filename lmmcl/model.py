@@ -40,6 +40,8 @@ from lmmcl.window import Window, apply_weight_penalties
 if TYPE_CHECKING:
     from lmmcl.sequence import SequenceDriver
 
+_PLAIN = (int, float, str, bool, list, tuple, dict, type(None))
+
 
 class ContinualLMM(LightningModule):
     """Wraps a Hugging Face image-text-to-text model for a sequence of tasks.
@@ -65,7 +67,7 @@ class ContinualLMM(LightningModule):
         attn_implementation: transformers' name of the attention kernel (``eager``, ``sdpa``, ...); None
             takes ``eager`` on a CPU and leaves the choice to transformers elsewhere.
         activation_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
-        compile: compile the model's forward with torch.compile.
+        compile: compile the decoder layers with torch.compile.
         max_length: longest sample in tokens; None takes the model's limit.
         seed: of everything random.
     """
@@ -116,6 +118,7 @@ class ContinualLMM(LightningModule):
         self._anatomy: Anatomy | None = None
         self.numbers: dict[str, Tensor | float] = {}
         self._window = Window()
+        self._begun = False
         self._anchor: dict[str, Tensor] | None = None
 
     # What it is made of
@@ -143,20 +146,24 @@ class ContinualLMM(LightningModule):
     def decisive_config(self) -> dict[str, Any]:
         """Everything that decides the result of a run; what may change on a resume is left out."""
         free = {"run", "resume", "checkpoint_every_n_steps", "activation_checkpointing", "compile"}
-        settings = {
-            c.name: {
-                k: v
-                for k, v in vars(c).items()
-                if isinstance(v, (int, float, str, bool, list)) and k[0] != "_"
-            }
+        settings = [
+            [
+                f"{type(c).__module__}.{type(c).__qualname__}",
+                {
+                    k: v
+                    for k, v in vars(c).items()
+                    if isinstance(v, _PLAIN) and k[0] != "_" and k != "tensors"
+                },
+            ]
             for c in self.stage_callbacks
-        }
+        ]
         return {
             "model": {k: v for k, v in self.hparams.items() if k not in free},
             "data": self.data.fingerprint(),
             "callbacks": settings,
             "precision": str(self.trainer.precision),
             "gradient_clip_val": self.trainer.gradient_clip_val,
+            "gradient_clip_algorithm": self.trainer.gradient_clip_algorithm,
         }
 
     @property
@@ -234,7 +241,17 @@ class ContinualLMM(LightningModule):
             units = [*self.anatomy.decoder_layers, *self.anatomy.vision_blocks]
             shard(model, units, strategy, self.bf16, self.parameters_by_name(trained).values())
         if self.hparams["compile"]:
-            model.compile(dynamic=True)
+            # Layer by layer: around the layers, the hook and the pictures would break the graph at every length.
+            for path in self.anatomy.decoder_layers:
+                model.get_submodule(path).compile(dynamic=True)
+
+    def refuse_second_fit(self) -> None:
+        """Raises UserError if this object was trained before: its base model would be the tuned one."""
+        if self._begun:
+            raise UserError(
+                "this ContinualLMM was fitted before; make a new one, which loads its checkpoint again."
+            )
+        self._begun = True
 
     def begin_task(self, task: Task) -> None:
         """Sets what trains; the driver calls it before it makes the task's optimizer."""
@@ -328,7 +345,7 @@ class ContinualLMM(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         penalties = apply_weight_penalties(self.mitigations, self.trained_parameters())
         sharded = isinstance(self.trainer.strategy, FSDP2Strategy)
-        means = self._window.means(penalties, sharded, self.trainer.global_step)
+        means = self._window.means(penalties, sharded, self.trainer.global_step + 1)
         self.log("loss", means.pop("loss"), prog_bar=True, rank_zero_only=True)
         if means:
             self.log_dict(means, rank_zero_only=True)
@@ -359,6 +376,7 @@ class ContinualLMM(LightningModule):
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         if gradient_clip_val:
             torch.nn.utils.clip_grads_with_norm_(self.trained_parameters().values(), gradient_clip_val, norm)
+        self._window.watch(norm, self.trainer.global_step + 1)
         self.log("grad_norm", norm, rank_zero_only=True)
 
     # Forward

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from lmmcl.data.datamodule import TaskSequenceDataModule
+from lmmcl.disk import disk_of, free_bytes
 from lmmcl.mitigation import Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.recipe_table import count_text, short_groups, size_text
@@ -20,6 +22,10 @@ from lmmcl.strategy import FSDP2Strategy
 
 _STATE_BYTES = 12
 """A trained parameter's gradient and AdamW's two moments, each in fp32; its master is among the weights."""
+_BUCKET_BYTES = 4
+"""A trained parameter's gradient once more under DDP, in the bucket that is reduced."""
+_ANCHOR_BYTES = 4
+"""A trained parameter as the task began, which LwF, WiSE-FT and the like keep together in one copy."""
 
 
 def steps_of(data: TaskSequenceDataModule, index: int) -> int:
@@ -33,19 +39,30 @@ class Memory:
 
     weights: int
     state: int
+    anchor: int
 
     @property
     def total(self) -> int:
-        """Weights, gradients and optimizer."""
-        return self.weights + self.state
+        """Weights, gradients and optimizer, and the mitigations' copy."""
+        return self.weights + self.state + self.anchor
 
 
-def memory_of(module: ContinualLMM) -> Memory:
-    """Weights as they are held, and gradients and optimizer of the task that trains most."""
+def memory_of(module: ContinualLMM, ddp: bool = False) -> Memory:
+    """Weights as they are held; gradients, optimizer and the mitigations' copy of the task that trains most.
+
+    Args:
+        module: with its model built.
+        ddp: count DDP's buckets.
+
+    Returns:
+        With a mitigation, the copy that it may keep of what trains; those that keep none need less.
+    """
     sizes = {name: p.numel() for name, p in module.model.named_parameters()}
     weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
     trained = [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
-    return Memory(weights, _STATE_BYTES * max(sum(sizes[name] for name in names) for names in trained))
+    most = max(sum(sizes[name] for name in names) for names in trained)
+    state = _STATE_BYTES + (_BUCKET_BYTES if ddp else 0)
+    return Memory(weights, state * most, _ANCHOR_BYTES * most if module.mitigations else 0)
 
 
 def plan(trainer: Trainer, module: ContinualLMM) -> RenderableType:
@@ -78,7 +95,7 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
         yield "trains", f"{name}: {short_groups(groups)} ({share})"
     for mitigation in module.mitigations:
         yield "against forgetting", _settings(mitigation)
-    memory = memory_of(module)
+    memory = memory_of(module, isinstance(trainer.strategy, DDPStrategy))
     sharded = isinstance(trainer.strategy, FSDP2Strategy)
     spread = (
         f" {'over' if sharded else 'on each of'} {trainer.world_size} processes"
@@ -88,7 +105,14 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
     yield (
         "memory",
         f"{size_text(memory.total)}{spread}: weights {size_text(memory.weights)}, gradients and optimizer "
-        f"{size_text(memory.state)}; activations come on top",
+        f"{size_text(memory.state)}"
+        f"{f', weights before the task {size_text(memory.anchor)}' if memory.anchor else ''}; activations come on top",
+    )
+    disk = disk_of(module)
+    yield (
+        "disk",
+        f"{size_text(disk.total)}: checkpoints {size_text(disk.last)}, stages {size_text(disk.stages)}; "
+        f"{size_text(free_bytes(module.run_path))} free",
     )
     device = module.device.type if trainer.world_size == 1 else f"{trainer.world_size} × {module.device.type}"
     strategy = type(trainer.strategy).__name__.removesuffix("Strategy").replace("SingleDevice", "one process")

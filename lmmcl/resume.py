@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lmmcl import checkpoint as files
 from lmmcl.checkpoint import BrokenFileError, Checkpoint
 from lmmcl.errors import UserError
+from lmmcl.mitigation import StageCallback
 from lmmcl.run_folder import RunFolder
 from lmmcl.weights import checksums
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM
 
 KEPT = 2
+"""Checkpoints in ``last/``."""
+BASE = "00-base"
+"""The stage whose tensors are the model as it was loaded."""
 
 
 def save(
@@ -38,16 +43,19 @@ def save(
     bytes. Collective.
     """
     module.check_finite()
-    tensors: dict[str, Tensor] = {f"model/{n}": p for n, p in module.parameters_by_name(module.ever_trained()).items()}
+    tensors: dict[str, Tensor] = {
+        f"model/{n}": p for n, p in module.parameters_by_name(module.ever_trained()).items()
+    }
     if position["phase"] == "train":
         tensors |= _optimizer_tensors(trainer, module)
     kept = {f"callback/{c.name}/{key}": t for c in module.stage_callbacks for key, t in c.tensors.items()}
-    references = _references(run, kept)
+    # From the first process's view of the disk: on a shared file system others may see a stage later.
+    references = trainer.strategy.broadcast(_references(run, kept))
     state = {
         "position": dict(position),
         "sums": dict(sums),
         "references": references,
-        "callbacks": {c.name: c.state_dict() for c in module.stage_callbacks},
+        "callbacks": {c.name: _plain_state(c) for c in module.stage_callbacks},
     }
     files.save(run.last / name, tensors | {k: t for k, t in kept.items() if k not in references}, state)
     if trainer.is_global_zero:
@@ -55,48 +63,75 @@ def save(
             shutil.rmtree(old)
 
 
+def _plain_state(callback: StageCallback) -> dict[str, Any]:
+    state = callback.state_dict()
+    try:
+        same = json.loads(files.as_json(state)) == state
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise UserError(
+            f"trainer.callbacks: {callback.name}.state_dict must hold plain Python that JSON gives back as it was "
+            f"(text keys, no tuples, no nan), got {state!r}. Tensors belong into self.tensors."
+        )
+    return state
+
+
 def newest(run: RunFolder, trainer: Trainer) -> Checkpoint | None:
-    """The newest checkpoint that is whole, with the stages it refers to; warns of each that is not."""
+    """The newest checkpoint that is whole, with the stages it refers to; warns of each that is not.
+
+    Returns:
+        None where the run was killed before its first checkpoint was whole: it starts at its beginning.
+
+    Raises:
+        UserError: there are checkpoints, and all of them are damaged.
+    """
     found: str | None = None
     if trainer.is_global_zero:
-        whole, broken = files.whole_and_broken(run.last)
-        for path in whole:
-            try:
-                for reference in Checkpoint(path).state["references"].values():
-                    run.lineage(reference["stage"])
-                found = str(path)
-                break
-            except BrokenFileError as error:
-                broken.append(f"{path} refers to a stage that is not whole: {error}")
-        for line in broken:
+        found, damaged = _newest_whole(run)
+        for line in damaged:
             warnings.warn(f"not used: {line}", stacklevel=2)
-        if found is None and broken:
+        if found is None and damaged:
             raise UserError(
-                f"--ckpt_path last: no checkpoint in {run.last} is whole ({'; '.join(broken)}). "
+                f"--ckpt_path last: no checkpoint in {run.last} is whole ({'; '.join(damaged)}). "
                 "Start afresh in another folder with --run."
             )
     found = trainer.strategy.broadcast(found)
     return Checkpoint(type(run.last)(found)) if found else None
 
 
-def restore(checkpoint: Checkpoint, run: RunFolder, trainer: Trainer, module: ContinualLMM) -> None:
-    """Loads a checkpoint into the model, the present optimizer and the callbacks.
+def _newest_whole(run: RunFolder) -> tuple[str | None, list[str]]:
+    damaged: list[str] = []
+    for path in sorted(run.last.iterdir(), reverse=True) if run.last.exists() else []:
+        checkpoint = Checkpoint(path)
+        if not checkpoint.finished:
+            continue  # a kill in mid-write: the one before it counts
+        try:
+            checkpoint.verify()
+            for stage in sorted(
+                {reference["stage"] for reference in checkpoint.state["references"].values()}
+            ):
+                run.lineage(stage)
+            return str(path), damaged
+        except BrokenFileError as error:
+            damaged.append(str(error) if str(path) in str(error) else f"{path} refers to a stage: {error}")
+    return None, damaged
+
+
+def restore_model(checkpoint: Checkpoint, module: ContinualLMM) -> None:
+    """Loads what trains in any task.
 
     Raises:
         UserError: the checkpoint lacks a tensor that trains, or holds one that does not.
     """
-    state, reader = checkpoint.state, checkpoint.reader()
+    reader = checkpoint.reader()
     parameters = module.parameters_by_name(module.ever_trained())
     held = {key.removeprefix("model/") for key in reader.keys() if key.startswith("model/")}
     if held != parameters.keys():
         odd = sorted(held ^ parameters.keys())
         raise UserError(f"{checkpoint.path}: {len(odd)} tensors do not fit the recipe, for example {odd[0]}.")
-    # Before the model's: a reference to stage 0 is the model as it was loaded.
-    _restore_callbacks(state, reader, run, module)
     for name, parameter in parameters.items():
         reader.read_into(f"model/{name}", parameter)
-    if state["position"]["phase"] == "train":
-        _restore_optimizer(state["position"]["step"], reader, trainer, module)
 
 
 def _optimizer_tensors(trainer: Trainer, module: ContinualLMM) -> dict[str, Tensor]:
@@ -108,7 +143,9 @@ def _optimizer_tensors(trainer: Trainer, module: ContinualLMM) -> dict[str, Tens
     }
 
 
-def _restore_optimizer(step: int, reader: files.PieceReader, trainer: Trainer, module: ContinualLMM) -> None:
+def restore_optimizer(checkpoint: Checkpoint, trainer: Trainer, module: ContinualLMM, step: int) -> None:
+    """Loads the state of the present task's optimizer, ``step`` steps into its schedule."""
+    reader = checkpoint.reader()
     optimizer = trainer.strategy.optimizers[0]
     fused = bool(optimizer.param_groups[0].get("fused"))
     keys = [key for key in reader.keys() if key.startswith("optimizer/")]
@@ -133,34 +170,39 @@ def _restore_optimizer(step: int, reader: files.PieceReader, trainer: Trainer, m
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
-def _restore_callbacks(
-    state: Mapping[str, Any], reader: files.PieceReader, run: RunFolder, module: ContinualLMM
-) -> None:
-    callbacks = {c.name: c for c in module.stage_callbacks}
-    parameters = dict(module.model.named_parameters())
+def restore_callbacks(checkpoint: Checkpoint, run: RunFolder, module: ContinualLMM) -> None:
+    """Loads the state of all stage callbacks; before the model's, since a reference to stage 0 is the model as loaded.
+
+    Callbacks that referred to one tensor of a stage share one copy, as they did when it was saved.
+    """
+    state, reader = checkpoint.state, checkpoint.reader()
+    callbacks = {callback.name: callback for callback in module.stage_callbacks}
     for name, plain in state["callbacks"].items():
         callbacks[name].load_state_dict(plain)
-    sources: dict[str, tuple[files.PieceReader | None, str]] = {
-        key: (reader, key) for key in reader.keys() if key.startswith("callback/")
-    }
-    for key, reference in state["references"].items():
-        if reference["stage"].startswith("00-"):
-            sources[key] = (None, reference["key"])
-        else:
-            sources[key] = (run.stage_reader(reference["stage"]), reference["key"])
-    for key, (source, source_key) in sources.items():
+    for key in sorted(key for key in reader.keys() if key.startswith("callback/")):
         _, owner, entry = key.split("/", 2)
-        if source is None:
-            callbacks[owner].tensors[entry] = parameters[source_key].detach().clone()
-            continue
-        # What belongs to a parameter (its name is the last part of the key) is sharded as the parameter is.
-        like = parameters.get(entry.rsplit("/", 1)[-1])
-        if like is not None and source.shape(source_key) == tuple(like.shape):
-            value = torch.empty_like(like, requires_grad=False, dtype=source.dtype(source_key))
-            source.read_into(source_key, value)
-        else:
-            value = source.read(source_key).to(module.device)
-        callbacks[owner].tensors[entry] = value
+        callbacks[owner].tensors[entry] = _read(reader, key, module)
+    stages = sorted({reference["stage"] for reference in state["references"].values()})
+    readers = {stage: run.stage_reader(stage) for stage in stages if stage != BASE}
+    parameters = dict(module.model.named_parameters())
+    shared: dict[tuple[str, str], Tensor] = {}
+    for key, reference in state["references"].items():
+        stage, name = reference["stage"], reference["key"]
+        if (stage, name) not in shared:
+            base = parameters[name].detach().clone() if stage == BASE else _read(readers[stage], name, module)
+            shared[stage, name] = base
+        _, owner, entry = key.split("/", 2)
+        callbacks[owner].tensors[entry] = shared[stage, name]
+
+
+def _read(reader: files.PieceReader, key: str, module: ContinualLMM) -> Tensor:
+    """A saved tensor; what belongs to a parameter (its name is the last part of the key) is sharded as that is."""
+    like = dict(module.model.named_parameters()).get(key.rsplit("/", 1)[-1])
+    if like is not None and reader.shape(key) == tuple(like.shape):
+        value = torch.empty_like(like, requires_grad=False, dtype=reader.dtype(key))
+        reader.read_into(key, value)
+        return value
+    return reader.read(key).to(module.device)
 
 
 def _references(run: RunFolder, kept: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:

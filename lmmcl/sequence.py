@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from types import FrameType
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
+from lmmcl.checkpoint import Checkpoint
 from lmmcl.data.row import Row
-from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import EvaluationStopped
 from lmmcl.evaluation.matrix import Matrix
@@ -23,68 +21,19 @@ from lmmcl.evaluation.result import TaskResult
 from lmmcl.log import RunLog
 from lmmcl.loops import place_loops
 from lmmcl.model import ContinualLMM
-from lmmcl.resume import newest, restore, save
+from lmmcl.position import Phase, Position, Stage
+from lmmcl.proofs import prove_equal, prove_frozen
+from lmmcl.resume import newest, restore_callbacks, restore_model, restore_optimizer, save
 from lmmcl.run_folder import RunFolder
-from lmmcl.strategy import wrap_again
+from lmmcl.stopping import EXIT_CODE, StopSignal, end_launched
+from lmmcl.strategy import FSDP2Strategy, wrap_again
 from lmmcl.trainer_check import check_trainer, drop_default_checkpoint
 from lmmcl.weights import checksums, fingerprint
 
-Phase = Literal["train", "end", "evaluate", "write", "done"]
-PHASES: tuple[Phase, ...] = ("train", "end", "evaluate", "write", "done")
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where the sequence stands; saved with every checkpoint, and the only thing that says what comes next.
-
-    Args:
-        stage: 0 while the base model is measured, k while task k is trained, merged, measured and written.
-        phase: what is pending at that stage.
-        step: optimizer steps done in the stage's task.
-        global_step: optimizer steps done in all tasks.
-    """
-
-    stage: int = 0
-    phase: Phase = "evaluate"
-    step: int = 0
-    global_step: int = 0
-
-    @property
-    def name(self) -> str:
-        """Sorts as positions follow one another."""
-        return f"{self.global_step:08d}-{self.stage:02d}-{PHASES.index(self.phase)}-{self.phase}"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The model between two tasks.
-
-    Args:
-        index: 0 for the base model, k after the k-th task.
-        task: the task just learned; None at stage 0.
-        weights: checksum of all weights, 16 hex digits.
-        variant: what distinguishes a second measurement of the stage, for example ``before WiSEFT``.
-    """
-
-    index: int
-    task: Task | None
-    weights: str
-    variant: str | None = None
-
-    @property
-    def folder(self) -> str:
-        """Name of its folder, such as ``01-species``."""
-        return f"{self.index:02d}-{self.task.name if self.task else 'base'}"
-
-    @property
-    def predictions(self) -> str:
-        """Name of its folder of predictions."""
-        return self.name.replace(" ", "-")
-
-    @property
-    def name(self) -> str:
-        """Name of its row of the matrix."""
-        return f"{self.folder} {self.variant}" if self.variant else self.folder
+_LOOKED_AT_EVERY = 20
+"""Optimizer steps between two looks at whether the loss is finite; each waits for the device."""
+_PROBED = 8
+"""Rows of the backward pass that finds parameters without a gradient."""
 
 
 class SequenceDriver(Callback):
@@ -101,9 +50,11 @@ class SequenceDriver(Callback):
         self.sums: dict[str, str] = {}
         self._rows: Sequence[Row] = ()
         self._steps_per_epoch = 1
-        self._stop = False
+        self._stop = StopSignal()
+        self._limit_val_batches: int | float | None = None
         self.report_progress: Callable[[str, int, int], None] = lambda task, done, total: None
         self.report_stage: Callable[[Matrix, str, str], None] = lambda matrix, name, variant: None
+        self.report_notice: Callable[[str], None] = rank_zero_info
 
     # Before the fit
 
@@ -121,25 +72,21 @@ class SequenceDriver(Callback):
         self.run.check(module.decisive_config(), module.hparams["resume"])
         trainer.fit_loop.max_epochs = sum(task.epochs for task in module.data.tasks)
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # untyped in Lightning
-        trainer.limit_val_batches = 0
+        self._limit_val_batches, trainer.limit_val_batches = trainer.limit_val_batches, 0
         trainer.num_sanity_val_steps = 0
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = _continual(pl_module)
-        self._catch_sigterm(trainer)
+        module.refuse_second_fit()
+        self._stop.catch(trainer)
+        self.sums = checksums(dict(module.model.named_parameters()))
         checkpoint = newest(self.run, trainer) if module.hparams["resume"] else None
         if checkpoint is None:
             self.run.begin(module.decisive_config(), trainer.is_global_zero)
-            self.sums = checksums(dict(module.model.named_parameters()))
+            self._save(trainer, module)
         else:
-            self.position = Position(**checkpoint.state["position"])
-            self.sums = checkpoint.state["sums"]
-            if self.run.matrix.exists():
-                self.matrix = Matrix.load(self.run.matrix)
-            if self.position.stage > 0 and self.position.phase != "done":
-                self._prepare(trainer, module)
-            restore(checkpoint, self.run, trainer, module)
+            self._restore(checkpoint, trainer, module)
         self.run_log.begin(self.position.global_step)
         self._finish_pending(trainer, module)
         if self.position.phase == "done":
@@ -153,6 +100,42 @@ class SequenceDriver(Callback):
             batches=step * trainer.accumulate_grad_batches,
             position=self.position,
         )
+
+    def _restore(self, checkpoint: Checkpoint, trainer: Trainer, module: ContinualLMM) -> None:
+        """Brings back what a checkpoint holds; mitigations choose a task's rows with their own state and weights."""
+        state = checkpoint.state
+        self.position = Position(**state["position"])
+        base = state["sums"] if self.position.stage == 0 else self.run.checksums(Stage(0, None, "").folder)
+        if base != self.sums:
+            odd = next(name for name in base if self.sums.get(name) != base[name])
+            raise UserError(
+                f"--ckpt_path last: {module.hparams['path']} is not the model that {self.run.path} was begun with "
+                f"({odd} differs). Put the former checkpoint back (model.revision), or start afresh with --run."
+            )
+        self.sums = state["sums"]
+        if self.run.matrix.exists():
+            self.matrix = Matrix.load(self.run.matrix)
+        restore_callbacks(checkpoint, self.run, module)
+        restore_model(checkpoint, module)
+        if self.position.stage > 0 and self.position.phase != "done":
+            self._prepare(trainer, module)
+        if self.position.phase == "train":
+            restore_optimizer(checkpoint, trainer, module, self.position.step)
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._release(trainer)
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._release(trainer)
+        if isinstance(exception, Exception):
+            end_launched(trainer)
+
+    def _release(self, trainer: Trainer) -> None:
+        self._stop.release()
+        if self._limit_val_batches is not None:
+            trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -170,7 +153,7 @@ class SequenceDriver(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._catch_sigterm(trainer)  # Lightning has put its own handler over ours
+        self._stop.catch(trainer)  # Lightning has put its own handler over ours
         self.run_log.start_task()
 
     @override
@@ -188,6 +171,8 @@ class SequenceDriver(Callback):
         finished = self.position.step == module.steps_in_task
         due = self.position.step % module.hparams["checkpoint_every_n_steps"] == 0
         stop = self._all_stop(trainer)
+        if self.position.step % _LOOKED_AT_EVERY == 0:
+            module.check_finite()
         if (due or stop) and not finished:
             self._save(trainer, module)
         if stop and not finished:
@@ -204,12 +189,13 @@ class SequenceDriver(Callback):
 
     def _finish_pending(self, trainer: Trainer, module: ContinualLMM) -> None:
         """Does what the position says is pending, until a task is to be trained or nothing is left."""
-        if self.position == Position():
-            self._save(trainer, module)
         while self.position.phase not in ("train", "done"):
             if self._all_stop(trainer):
                 self._exit()
             if self.position.phase == "end":
+                # 12 bytes a trained parameter that nobody needs any more, just before the evaluation needs memory.
+                module.zero_grad(set_to_none=True)
+                trainer.strategy.optimizers[0].state.clear()
                 task = module.data.tasks[self.position.stage - 1]
                 for callback in module.stage_callbacks:
                     callback.on_task_end(trainer, module, task)
@@ -238,6 +224,8 @@ class SequenceDriver(Callback):
             for callback in module.stage_callbacks:
                 results.update(callback.evaluate(trainer, module, stage))
         except EvaluationStopped:
+            if self.position.phase == "train":
+                return {}  # the driver saves the step first
             self._exit()
         if trainer.is_global_zero:
             store = PredictionStore(self.run.predictions)
@@ -259,8 +247,8 @@ class SequenceDriver(Callback):
     def _write(self, trainer: Trainer, module: ContinualLMM) -> None:
         """Proves the frozen tensors unchanged, writes the stage, and tells the callbacks its scores."""
         now = checksums(dict(module.model.named_parameters()))
-        self._prove_frozen(module, now)
-        self._prove_equal(now)
+        prove_frozen(self.sums, now, module.trained)
+        prove_equal(now)
         stage = self._stage(module)
         names = sorted(
             {n for t in module.data.tasks[: stage.index] for n in module.recipe_of(t).resolve(module.anatomy)}
@@ -288,24 +276,6 @@ class SequenceDriver(Callback):
         for callback in module.stage_callbacks:
             callback.on_stage_end(trainer, module, stage.task, scores)
 
-    def _prove_frozen(self, module: ContinualLMM, now: Mapping[str, str]) -> None:
-        changed = [n for n, s in now.items() if n not in module.trained and self.sums[n] != s]
-        if changed:
-            raise RuntimeError(
-                f"{len(changed)} tensors changed that the recipe froze, for example {changed[0]}. A callback or a "
-                "merge wrote into them; the stage was not written."
-            )
-
-    def _prove_equal(self, now: Mapping[str, str]) -> None:
-        if not dist.is_initialized():
-            return
-        everyone: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyone, fingerprint(now))
-        if len(set(everyone)) > 1:
-            raise RuntimeError(
-                f"the processes hold different weights ({everyone}); the stage was not written."
-            )
-
     def _next_task(self, trainer: Trainer, module: ContinualLMM) -> None:
         """Starts the next task, or ends the sequence."""
         if self.position.stage == len(module.data.tasks):
@@ -331,7 +301,14 @@ class SequenceDriver(Callback):
         self._steps_per_epoch = data.steps_per_epoch(len(rows), index)
         module.steps_in_task = self._steps_per_epoch * task.epochs
         trainer.strategy.model = module  # an old DDP wrapper would count the dry backward as its own
+        sharded = isinstance(trainer.strategy, FSDP2Strategy)
+        data.collator.always_image = sharded or bool({"vision", "projector"} & set(module.trained.values()))
         module.freeze_what_gets_no_gradient(data.collator.train(_probe(rows)).to(module.device))
+        if module.without_gradient:
+            self.report_notice(
+                f"{task.name}: {len(module.without_gradient)} tensors of the recipe get no gradient and stay frozen: "
+                f"{', '.join(module.without_gradient[:3])}{', ...' if len(module.without_gradient) > 3 else ''}"
+            )
         wrap_again(trainer)
         trainer.strategy.setup_optimizers(trainer)
         trainer.accumulate_grad_batches = data.accumulate(trainer.world_size, index)
@@ -351,14 +328,6 @@ class SequenceDriver(Callback):
 
     # Stopping
 
-    def _catch_sigterm(self, trainer: Trainer) -> None:
-        def stop(number: int, frame: FrameType | None) -> None:
-            if not self._stop and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
-                trainer.strategy.launcher.kill(number)
-            self._stop = True
-
-        signal.signal(signal.SIGTERM, stop)
-
     def is_new_step(self, trainer: Trainer) -> bool:
         """In ``on_train_batch_end``: whether this batch completed an optimizer step."""
         return bool(trainer.global_step > self.position.global_step)
@@ -366,13 +335,13 @@ class SequenceDriver(Callback):
     @property
     def stop_requested(self) -> bool:
         """Whether this process was asked to stop."""
-        return self._stop
+        return self._stop.requested
 
     def _all_stop(self, trainer: Trainer) -> bool:
-        return bool(trainer.strategy.reduce_boolean_decision(self._stop, all=False))
+        return bool(trainer.strategy.reduce_boolean_decision(self._stop.requested, all=False))
 
     def _exit(self) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(EXIT_CODE)
 
 
 def _continual(module: LightningModule) -> ContinualLMM:
@@ -382,9 +351,9 @@ def _continual(module: LightningModule) -> ContinualLMM:
 
 
 def _probe(rows: Sequence[Row]) -> list[Row]:
-    """A row with a picture and one without, where the task has them: together they reach all that can train."""
-    probe = [rows[0]]
-    other = next((row for row in rows if bool(row.images) != bool(rows[0].images)), None)
+    """A few rows, and one with a picture if those have none: together they reach all that can train."""
+    probe = list(rows[:_PROBED])
+    other = None if any(row.images for row in probe) else next((row for row in rows if row.images), None)
     return probe if other is None else [*probe, other]
 
 

@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
+from lmmcl.position import Position
 from lmmcl.run_folder import RunFolder
-from lmmcl.sequence import Position
 from lmmcl.weights import checksums
 
 

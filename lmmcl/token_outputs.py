@@ -1,6 +1,6 @@
 """What the model says at the answer tokens: hidden states and labels, with logits made a chunk at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,25 +36,27 @@ class TokenOutputs:
     def __len__(self) -> int:
         return int(self.labels.numel())
 
-    def map(self, function: TokenFunction, *others: "TokenOutputs") -> Tensor:
+    def map(self, function: TokenFunction, *others: "TokenOutputs", beside: Sequence[Tensor] = ()) -> Tensor:
         """Applies a function of logits to every token without holding more than a chunk of logits.
 
         Args:
-            function: called as ``function(logits, labels, *other_logits)`` with logits (chunk, vocabulary) and labels
-                (chunk,); returns (chunk,) or (chunk, n).
+            function: called as ``function(logits, labels, *other_logits, *beside)`` with logits (chunk, vocabulary)
+                and labels (chunk,); returns (chunk,) or (chunk, n).
             others: outputs of other weights at the same tokens; their logits follow the labels, without a gradient.
+            beside: tensors (tokens, ...) that the function gets a chunk at a time, too.
 
         Returns:
             the function's results for all tokens, in their order.
         """
         size = max(1, _LOGITS_AT_ONCE // self.vocabulary)
 
-        def apply(hidden: Tensor, labels: Tensor, *other_hidden: Tensor) -> Tensor:
+        def apply(hidden: Tensor, labels: Tensor, *more: Tensor) -> Tensor:
+            other_hidden, along = more[: len(others)], more[len(others) :]
             with torch.no_grad():
                 other_logits = [other.head(part) for other, part in zip(others, other_hidden, strict=True)]
-            return function(self.head(hidden), labels, *other_logits)
+            return function(self.head(hidden), labels, *other_logits, *along)
 
-        columns = (self.hidden, self.labels, *(other.hidden for other in others))
+        columns = (self.hidden, self.labels, *(other.hidden for other in others), *beside)
         if len(self) <= size:
             return apply(*columns)
         chunks = zip(*(column.split(size) for column in columns), strict=True)

@@ -55,35 +55,40 @@ class Window:
         Args:
             penalties: values of the weight penalties on this process.
             sharded: whether each process holds its own shards, so that penalties are to be summed over processes.
-            step: optimizer step, noted if the loss is not finite.
+            step: optimizer step, from 1, noted if a term is not finite.
         """
         means = {name: value / self._tokens for name, value in self._sums.items()}
         if dist.is_initialized():
             means = _summed(means)
             penalties = _summed(penalties) if sharded else penalties
-        self._watch(means["loss"], step)
         for name, value in penalties.items():
             means[name] = means[name] + value if name in means else value
+        self.watch(torch.stack(list(means.values())).sum(), step)
         return means
 
-    def _watch(self, loss: Tensor, step: int) -> None:
-        none = torch.tensor(-1, device=loss.device)
+    def watch(self, value: Tensor, step: int) -> None:
+        """Notes, on the device, the first step at which a loss or a gradient norm is not finite.
+
+        Args:
+            value: the same on every process.
+            step: optimizer step, from 1 as in the log.
+        """
+        none = torch.tensor(-1, device=value.device)
         first = none if self._first_bad_step is None else self._first_bad_step
-        self._first_bad_step = torch.where(
-            (first < 0) & ~torch.isfinite(loss), torch.full_like(first, step), first
-        )
+        bad = (first < 0) & ~torch.isfinite(value)
+        self._first_bad_step = torch.where(bad, torch.full_like(first, step), first)
 
     def check_finite(self, task: str) -> None:
-        """Ends the run if a loss was not finite, before anything of it is saved.
+        """Ends the run if a loss or gradient was not finite, before anything of it is saved.
 
         Raises:
             UserError: names task and step.
         """
         if self._first_bad_step is not None and int(self._first_bad_step) >= 0:
             raise UserError(
-                f"the loss of task {task} is not finite at optimizer step {int(self._first_bad_step)}. Lower model.lr "
-                "(or the strength of a mitigation) and go on from the last checkpoint with --ckpt_path last, or look "
-                "for a broken answer in the data."
+                f"the loss or gradient of task {task} is not finite at optimizer step {int(self._first_bad_step)}. "
+                "Lower model.lr (or the strength of a mitigation) and go on from the last checkpoint with --ckpt_path "
+                "last, or look for a broken answer in the data."
             )
 
 

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from lmmcl import TaskSequenceDataModule
-from lmmcl.plan import steps_of
+from lmmcl.callbacks import LwF
+from lmmcl.mitigation import Mitigation
+from lmmcl.plan import memory_of, steps_of
 from tests.tiny_run import TinyRun
+from tests.toy import toy_data, toy_module, toy_trainer
 
 
 def test_steps_are_those_the_loader_serves() -> None:
@@ -44,6 +48,26 @@ def test_memory_counts_weights_once_and_12_bytes_a_trained_parameter_beside(
         f"weights {weights / 2**20:.1f} MiB, gradients and optimizer {state / 2**20:.1f} MiB"
         in finished.output
     )
+
+
+@pytest.mark.parametrize(("callbacks", "copies"), [([], 0), ([LwF()], 1), ([LwF(), LwF(name="again")], 1)])
+def test_memory_counts_buckets_under_ddp_and_one_copy_for_all_mitigations(
+    tiny: Path, tmp_path: Path, callbacks: list[Mitigation], copies: int
+) -> None:
+    module = toy_module(tiny, tmp_path)
+    toy_trainer(callbacks=callbacks).fit(module, toy_data())
+    names = load_file(tmp_path / "stages/02-second/weights.safetensors")
+    count = max(sum(t.numel() for n, t in names.items() if part in n) for part in ("self_attn", "mlp"))
+    alone, ddp = memory_of(module), memory_of(module, ddp=True)
+    assert (alone.state, ddp.state) == (12 * count, 16 * count)
+    assert alone.anchor == ddp.anchor == 4 * count * copies
+    assert alone.total == alone.weights + alone.state + alone.anchor
+
+
+def test_the_plan_says_what_the_disk_must_hold(finished: TinyRun) -> None:
+    sizes = [path.stat().st_size for path in (finished.path / "stages").rglob("weights.safetensors")]
+    stages = f"{sum(sizes) / 2**20:.1f} MiB"
+    assert f", stages {stages}; " in finished.output and "weights before the task" in finished.output
 
 
 def test_the_plan_fits_into_80_columns(finished: TinyRun) -> None:

@@ -14,7 +14,7 @@ import lmmcl.sequence
 from lmmcl import ContinualLMM, Task
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
 from lmmcl.mitigation import Mitigation, StageCallback
-from lmmcl.sequence import Position
+from lmmcl.position import Position
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_trainer
 

@@ -53,6 +53,20 @@ def test_no_chunk_holds_more_logits_than_allowed(head: nn.Linear, monkeypatch: p
     assert sizes == [3, 3, 3, 1]
 
 
+def test_what_stands_beside_the_tokens_is_handed_out_chunk_by_chunk(
+    head: nn.Linear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmmcl.token_outputs, "_LOGITS_AT_ONCE", 3 * 7)
+    student, teacher, beside = outputs(0, head), outputs(1, head), torch.randn(10, 7)
+
+    def both(logits: Tensor, labels: Tensor, other: Tensor, along: Tensor) -> Tensor:
+        return torch.stack([(logits * along).sum(-1), (other * along).sum(-1)], dim=-1)
+
+    found = student.map(both, teacher, beside=[beside])
+    expected = [(head(outputs.hidden) * beside).sum(-1) for outputs in (student, teacher)]
+    torch.testing.assert_close(found, torch.stack(expected, dim=-1))
+
+
 def test_no_answer_token_gives_an_empty_loss_that_still_reaches_the_weights(head: nn.Linear) -> None:
     hidden = torch.zeros(0, 4, requires_grad=True)
     empty = TokenOutputs(hidden, torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), head, 7)

@@ -133,8 +133,10 @@ def _worst(axes: Axes, mean: Scores) -> None:
     note: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8.5, "fontweight": "bold", "zorder": 6}
     note["path_effects"] = halo()
     spot = (worst, mean[worst])
-    axes.annotate(f"worst {signed(mean[worst], 1)}", spot, (0, -15), ha="center", color=LOSS, **note)
     last = len(mean) - 1
+    # The names of the tasks stand to the right of the last stage.
+    offset, side = ((-8, -4), "right") if worst == last else ((0, -15), "center")
+    axes.annotate(f"worst {signed(mean[worst], 1)}", spot, offset, ha=side, color=LOSS, **note)
     back = mean[last] - mean[worst]
     if last > worst and back > 0.01 * (high - low):
         arrow = {"arrowstyle": "-|>", "color": GAIN, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 3}

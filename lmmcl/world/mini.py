@@ -162,7 +162,7 @@ def write_skeleton(
     size = {"height": image_size, "width": image_size}
     pictures = SiglipImageProcessorPil(
         size=size,
-        do_resize=False,
+        do_resize=True,
         do_convert_rgb=True,
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.25, 0.25, 0.25],

@@ -1,7 +1,9 @@
 """What is measured when, what is kept, and what the canary reads."""
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,19 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.nn import functional
 from typing_extensions import override
 
+import lmmcl.token_outputs
 from lmmcl import ContinualLMM, Task
-from lmmcl.callbacks import HeldOutEvaluation
+from lmmcl.callbacks import HeldOutEvaluation, held_out_evaluation
+from lmmcl.callbacks.held_out_evaluation import canary_reading, first_answer_tokens
 from lmmcl.data.batch import IGNORED
+from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.mitigation import StageCallback
-from lmmcl.sequence import Stage
+from lmmcl.position import Stage
 from tests.tiny import tiny_checkpoint
-from tests.toy import toy_data, toy_module, toy_trainer
+from tests.toy import ToySource, toy_data, toy_module, toy_task, toy_trainer
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +86,38 @@ def test_a_stage_that_changed_nothing_costs_no_generation(
     assert base.read_bytes() == last.read_bytes()
 
 
+def test_only_the_first_answer_tokens_of_each_sample_are_left() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 9, (6, 12), generator=generator)
+    labels[torch.rand(6, 12, generator=generator) < 0.4] = IGNORED
+    found, expected = first_answer_tokens(labels, 3), labels.tolist()
+    for row in expected:
+        answer = [i for i, token in enumerate(row) if token != IGNORED]
+        for i in answer[3:]:
+            row[i] = IGNORED
+    assert found.tolist() == expected
+
+
+def test_the_base_model_itself_reads_a_divergence_of_zero() -> None:
+    logits, labels = torch.randn(5, 7), torch.arange(5)
+    base = logits.log_softmax(-1)
+    loss, divergence = canary_reading(logits, labels, base).T
+    assert torch.equal(divergence, torch.zeros(5))
+    torch.testing.assert_close(loss, -base[labels, labels])
+
+
+@pytest.mark.parametrize(("batch_size", "answer_tokens", "logits_at_once"), [(32, 8, 1 << 26), (3, 2, 1)])
 def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(
-    checkpoint: Path, tmp_path: Path
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+    answer_tokens: int,
+    logits_at_once: int,
 ) -> None:
+    """In batches and chunks of any size."""
+    monkeypatch.setattr(held_out_evaluation, "_ANSWER_TOKENS", answer_tokens)
+    monkeypatch.setattr(lmmcl.token_outputs, "_LOGITS_AT_ONCE", logits_at_once)
     readings: list[tuple[int, float, float]] = []
     expected: list[tuple[int, float, float]] = []
 
@@ -106,20 +140,62 @@ def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(
             rows = pl_module.data.eval_rows(pl_module.data.held_out[0], "dev", 4)
             canary = pl_module.data.collator.train(rows)
             assert canary.labels is not None
-            positions = canary.labels[:, 1:] != IGNORED
+            positions = first_answer_tokens(canary.labels, answer_tokens)[:, 1:] != IGNORED
             with torch.no_grad():
                 p, q = (m(**canary.inputs).logits[:, :-1][positions].log_softmax(-1) for m in (base, now))
             nll = functional.nll_loss(q, canary.labels[:, 1:][positions])
             kl = (p.exp() * (p - q)).sum(-1).mean()
             expected.append((trainer.global_step, float(nll), float(kl)))
 
-    callbacks = [HeldOutEvaluation(canary_every_n_steps=2, canary_samples=4), Reference()]
+    canary = HeldOutEvaluation(batch_size, canary_every_n_steps=2, canary_samples=4)
+    callbacks = [canary, Reference()]
     toy_trainer(callbacks=callbacks).fit(toy_module(checkpoint, tmp_path), toy_data())
     wanted = [entry for entry in expected if entry[0] in (2, 5)]
     found = [entry for entry in readings if entry[0] in (2, 5)]
     assert [step for step, _, _ in found] == [2, 5], "the second step of each task"
     for mine, reference in zip(found, wanted, strict=True):
         assert mine == pytest.approx(reference, rel=1e-3, abs=1e-6)
+
+
+class WithoutDev(ToySource):
+    """A small file whose split left no row for dev."""
+
+    @override
+    def split(self, name: str) -> Sequence[Row]:
+        if name == "dev":
+            raise UserError("path: toy.jsonl must have rows for dev, got train 2, dev 0, test 7.")
+        return super().split(name)
+
+
+def test_the_canary_leaves_out_tasks_without_dev_rows_and_says_so_once(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    data, canary = toy_data(), HeldOutEvaluation(canary_every_n_steps=1)
+    data.held_out.append(replace(toy_task("small", 3), source=WithoutDev(3)))
+    trainer = toy_trainer(callbacks=[canary])
+    with pytest.warns(UserWarning, match="canary leaves out small, which") as said:
+        trainer.fit(toy_module(checkpoint, tmp_path), data)
+    assert len(said) == 1
+    assert "held_out_kl" in trainer.callback_metrics
+    assert (tmp_path / "predictions" / "02-second" / "small.jsonl").exists(), "it is measured all the same"
+
+
+def test_the_canary_is_off_where_no_held_out_task_has_dev_rows(checkpoint: Path, tmp_path: Path) -> None:
+    data, canary = toy_data(), HeldOutEvaluation(canary_every_n_steps=1)
+    data.held_out[:] = [replace(toy_task("small", 3), source=WithoutDev(3))]
+    trainer = toy_trainer(callbacks=[canary])
+    with pytest.warns(UserWarning, match="small, which .*; it is off") as said:
+        trainer.fit(toy_module(checkpoint, tmp_path), data)
+    assert len(said) == 1 and not canary.tensors
+    assert "held_out_kl" not in trainer.callback_metrics
+
+
+def test_nothing_is_said_where_there_is_no_held_out_task(checkpoint: Path, tmp_path: Path) -> None:
+    data = toy_data()
+    data.held_out.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        toy_trainer(callbacks=[HeldOutEvaluation()]).fit(toy_module(checkpoint, tmp_path), data)
 
 
 def test_every_n_steps_adds_rows_inside_a_stage(checkpoint: Path, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_a_resume_of_nothing_says_so(config: Path) -> None:
 
 def test_a_loss_that_is_not_finite_names_task_and_step(config: Path) -> None:
     line = error("fit", "--config", config, "--model.lr", "1e30", "--trainer.gradient_clip_val", "null")
-    assert "the loss of task count is not finite at optimizer step" in line
+    assert "the loss or gradient of task count is not finite at optimizer step" in line
     assert "model.lr" in line
 
 

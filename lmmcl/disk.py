@@ -1,0 +1,82 @@
+"""What a run will write, and whether its disk has room for it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Trainer
+
+from lmmcl.errors import UserError
+from lmmcl.recipe_table import size_text
+from lmmcl.resume import KEPT
+from lmmcl.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from lmmcl.model import ContinualLMM
+
+_MASTER, _MOMENTS = 4, 8
+"""Bytes a trained parameter: its fp32 master, and AdamW's two moments while its task is trained."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes that a run's tensors take at most; answers, scores and logs are small beside them.
+
+    Args:
+        last: the checkpoints of ``last/``, one more than are kept: an old one goes when the new one is whole.
+        stages: ``stages/``, each with all that was trained so far.
+    """
+
+    last: int
+    stages: int
+
+    @property
+    def total(self) -> int:
+        """Checkpoints and stages."""
+        return self.last + self.stages
+
+
+def disk_of(module: ContinualLMM) -> Disk:
+    """What the whole sequence of a module will write, on whatever number of processes."""
+    numel = module.anatomy.numel
+    trained = [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
+    most = max(sum(numel[name] for name in names) for names in trained)
+    so_far: set[str] = set()
+    stages = 0
+    for names in trained:
+        so_far |= names.keys()
+        stages += _MASTER * sum(numel[name] for name in so_far)
+    checkpoint = _MASTER * sum(numel[name] for name in so_far) + _MOMENTS * most
+    return Disk((KEPT + 1) * checkpoint, stages)
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes of the disk that holds a folder, or will hold it once it is made."""
+    path = path.absolute()
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
+
+
+def check_disk(trainer: Trainer, module: ContinualLMM) -> None:
+    """Refuses a run that its disk cannot hold; what the run holds already counts as room. Collective.
+
+    Raises:
+        UserError: names the folder, what it needs and what it has.
+    """
+    need, run = disk_of(module), RunFolder(module.run_path)
+    # All processes refuse or none: those left alone would wait for the others.
+    room = trainer.strategy.broadcast(free_bytes(run.path) + _held(run) if trainer.is_global_zero else 0)
+    if need.total > room:
+        raise UserError(
+            f"run: the disk of {run.path} must have room for {size_text(need.total)} (checkpoints "
+            f"{size_text(need.last)}, stages {size_text(need.stages)}), it has {size_text(room)}. Make room, choose "
+            "another folder with --run, or train fewer parameters (model.recipe)."
+        )
+
+
+def _held(run: RunFolder) -> int:
+    """Bytes of the checkpoints and stages that a run has written."""
+    files = [path for folder in (run.last, run.stage("")) for path in folder.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files)

@@ -1,0 +1,243 @@
+"""What a checkpoint holds and how a run gets it back: damage, state, sharing, and what must not be mixed up."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.optim import Optimizer
+from typing_extensions import override
+
+import lmmcl.checkpoint
+from lmmcl import ContinualLMM, Task
+from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
+from lmmcl.data.row import Row
+from lmmcl.errors import UserError
+from lmmcl.mitigation import Mitigation
+from tests.tiny import tiny_checkpoint
+from tests.toy import toy_data, toy_module, toy_trainer
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+class KilledAtStep(Callback):
+    def __init__(self, step: int | None) -> None:
+        self._step = step
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self._step:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+def fit(
+    checkpoint: Path, run: Path, *callbacks: Callback, kill_at: int | None = None, **options: Any
+) -> None:
+    trainer = toy_trainer(callbacks=[KilledAtStep(kill_at), *callbacks])
+    if kill_at is None:
+        trainer.fit(toy_module(checkpoint, run, **options), toy_data())
+        return
+    with pytest.raises(Killed):
+        trainer.fit(toy_module(checkpoint, run, **options), toy_data())
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    return load_file(run / "stages" / "02-second" / "weights.safetensors")
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    fit(checkpoint, run)
+    return run
+
+
+@pytest.mark.parametrize("moment", ["tensors", "manifest"])
+def test_a_kill_inside_any_save_loses_nothing(
+    moment: str, checkpoint: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = {"tensors": "write_tensors", "manifest": "write_atomically"}[moment]
+    real, count = getattr(lmmcl.checkpoint, name), 0
+
+    def killed_at(turn: int) -> Any:
+        def write(path: Path, *arguments: Any) -> Any:
+            nonlocal count
+            count += path.parent.parent.name == "last"
+            if count == turn:
+                part = path.with_name(path.name + ".part") if moment == "manifest" else path
+                part.write_bytes(b"half")
+                raise Killed
+            return real(path, *arguments)
+
+        return write
+
+    for turn in (1, 2, 5, 11):
+        count, run = 0, tmp_path / str(turn)
+        with monkeypatch.context() as patch:
+            patch.setattr(lmmcl.checkpoint, name, killed_at(turn))
+            with pytest.raises(Killed):
+                toy_trainer().fit(toy_module(checkpoint, run), toy_data())
+        fit(checkpoint, run, resume=True)
+        assert same(weights(run), weights(whole)), turn
+
+
+def test_of_two_checkpoints_the_damaged_one_is_named_and_the_other_used(
+    checkpoint: Path, whole: Path, tmp_path: Path
+) -> None:
+    fit(checkpoint, tmp_path, kill_at=5)
+    newest = max((tmp_path / "last").iterdir())
+    file = newest / "process-00000.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.warns(UserWarning, match=rf"not used: {file} has"):
+        fit(checkpoint, tmp_path, resume=True)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_where_all_are_damaged_the_error_names_them_and_the_way_out(checkpoint: Path, tmp_path: Path) -> None:
+    fit(checkpoint, tmp_path, kill_at=5)
+    for file in (tmp_path / "last").glob("*/process-00000.safetensors"):
+        file.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="not used"),
+        pytest.raises(UserError, match=r"no checkpoint in .*last is whole.*Start afresh"),
+    ):
+        fit(checkpoint, tmp_path, resume=True)
+
+
+def test_a_task_is_chosen_by_the_state_it_was_chosen_by_before(checkpoint: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, list[str]]] = []
+
+    class Replay(Mitigation):
+        """Adds as many rows as tasks were met before; what it met is in its plain state and its tensors."""
+
+        met: list[str]
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._met: list[str] = []
+
+        @override
+        def state_dict(self) -> dict[str, Any]:
+            return {"met": self._met}
+
+        @override
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self._met = list(state_dict["met"])
+
+        @override
+        def select(
+            self, trainer: Trainer, module: ContinualLMM, task: Task, rows: Sequence[Row]
+        ) -> Sequence[Row]:
+            count = int(self.tensors["count"]) if self.tensors else 0
+            seen.append((task.name, [*self._met]))
+            assert count == len(self._met)
+            return rows[: 8 + count]
+
+        @override
+        def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
+            self._met.append(task.name)
+            self.tensors["count"] = torch.tensor(len(self._met))
+
+    fit(checkpoint, tmp_path / "a", Replay())
+    assert seen == [("first", []), ("second", ["first"])]
+    seen.clear()
+    fit(checkpoint, tmp_path / "b", Replay(), kill_at=2)
+    fit(checkpoint, tmp_path / "b", Replay(), resume=True)
+    assert seen == [("first", []), ("second", ["first"]), ("second", ["first"])]
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_callbacks_that_shared_an_anchor_share_it_after_a_resume(checkpoint: Path, tmp_path: Path) -> None:
+    fit(checkpoint, tmp_path, LwF(), WiSEFT(measure_before=False), kill_at=5)
+    lwf, wise = LwF(), WiSEFT(measure_before=False)
+    fit(checkpoint, tmp_path, lwf, wise, resume=True)
+    assert lwf.tensors.keys() == wise.tensors.keys() and lwf.tensors
+    for name, tensor in lwf.tensors.items():
+        assert tensor.data_ptr() == wise.tensors[name].data_ptr()
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(checkpoint: Path, tmp_path: Path) -> None:
+    class Break(Mitigation):
+        """Breaks the gradient of a task's last step, with a loss that is fine."""
+
+        @override
+        def on_before_optimizer_step(
+            self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+        ) -> None:
+            if trainer.global_step == 2:
+                assert isinstance(pl_module, ContinualLMM)
+                gradient = next(iter(pl_module.trained_parameters().values())).grad
+                assert gradient is not None
+                gradient.fill_(float("nan"))
+
+    with pytest.raises(UserError, match="of task first is not finite at optimizer step 3"):
+        fit(checkpoint, tmp_path, Break())
+    assert not (tmp_path / "stages" / "01-first").exists()
+    for file in (tmp_path / "last").glob("*/*.safetensors"):
+        assert all(torch.isfinite(tensor).all() for tensor in load_file(file).values())
+
+
+def test_another_base_model_under_the_same_path_is_noticed(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny", seed=0)
+    fit(path, tmp_path / "run", kill_at=2)
+    tiny_checkpoint(tmp_path / "tiny", seed=1)
+    with pytest.raises(UserError, match=r"is not the model that .*run was begun with"):
+        fit(path, tmp_path / "run", resume=True)
+
+
+def test_another_order_of_mitigations_is_another_config(checkpoint: Path, tmp_path: Path) -> None:
+    fit(checkpoint, tmp_path, LwF(), WiSEFT(measure_before=False), kill_at=2)
+    with pytest.raises(UserError, match="begun with another config: callbacks"):
+        fit(checkpoint, tmp_path, WiSEFT(measure_before=False), LwF(), resume=True)
+
+
+def test_an_object_that_was_fitted_is_not_fitted_again(checkpoint: Path, tmp_path: Path) -> None:
+    module = toy_module(checkpoint, tmp_path / "a")
+    toy_trainer().fit(module, toy_data())
+    module.hparams["run"] = tmp_path / "b"
+    with pytest.raises(UserError, match="was fitted before; make a new one"):
+        toy_trainer().fit(module, toy_data())
+
+
+def test_state_that_json_would_change_names_the_callback(checkpoint: Path, tmp_path: Path) -> None:
+    class Careless(Mitigation):
+        @override
+        def state_dict(self) -> dict[str, Any]:
+            return {"seen": {1: "first"}}
+
+    with pytest.raises(UserError, match="trainer.callbacks: Careless.state_dict must hold plain Python"):
+        fit(checkpoint, tmp_path, Careless())
+
+
+def test_sigterm_is_given_back_after_a_fit(checkpoint: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    fit(checkpoint, tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_validate_after_fit_measures(checkpoint: Path, tmp_path: Path) -> None:
+    trainer = toy_trainer(callbacks=[HeldOutEvaluation()])
+    module, data = toy_module(checkpoint, tmp_path), toy_data()
+    trainer.fit(module, data)
+    stages = len(module.sequence.matrix.stages)
+    module.sequence.matrix.stages.clear()
+    trainer.validate(module, data, verbose=False)
+    assert stages == 3 and len(module.sequence.matrix.stages) == 1
