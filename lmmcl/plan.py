@@ -106,7 +106,7 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
         "memory",
         f"{size_text(memory.total)}{spread}: weights {size_text(memory.weights)}, gradients and optimizer "
         f"{size_text(memory.state)}"
-        f"{f', weights before the task {size_text(memory.anchor)}' if memory.anchor else ''}; activations come on top",
+        f"{f', copy for mitigations {size_text(memory.anchor)}' if memory.anchor else ''}; activations come on top",
     )
     disk = disk_of(module)
     yield (

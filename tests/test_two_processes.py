@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.tiny import tiny_checkpoint
-from tests.two_processes import fit
+from tests.two_processes import fit, fit_whole
 
 STAGES = ("01-first", "02-second")
 RUNS = (
@@ -28,6 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit(checkpoint, out / "one-bf16", "auto", 1, precision="bf16-mixed")
     fit(checkpoint, out / "one-accumulated", "auto", 1, micro_batch_size=4)
     fit(checkpoint, out / "one-to-fsdp2", "auto", 1, kill_at=5)
+    fit_whole(checkpoint, out / "one-whole", "auto", 1)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(  # its words are shown below if it failed
         [*torchrun, "-m", "tests.two_processes", str(checkpoint), str(out)],
@@ -52,6 +53,9 @@ def assert_same(run: Path, reference: Path, tolerance: float) -> None:
         mine, other = weights(run, stage), weights(reference, stage)
         assert mine.keys() == other.keys()
         for name in mine:
+            # Softmax does not see the bias of the keys: its gradient is rounding alone, which Adam blows up.
+            if "vision_tower" in name and name.endswith("k_proj.bias"):
+                continue
             torch.testing.assert_close(mine[name], other[name], rtol=0, atol=tolerance, msg=f"{stage} {name}")
 
 
@@ -69,6 +73,18 @@ def test_a_resumed_run_has_the_bytes_of_one_that_was_never_stopped(strategy: str
             assert (runs / f"{strategy}-resumed-{step}" / file).read_bytes() == (
                 runs / strategy / file
             ).read_bytes()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_the_whole_model_with_rows_without_pictures_and_state_and_penalties_on_shards(
+    strategy: str, runs: Path
+) -> None:
+    # Weights move by about 1e-3 a step here.
+    assert_same(runs / f"{strategy}-whole", runs / "one-whole", 2e-5)
+    for stage in STAGES:
+        file = f"stages/{stage}/weights.safetensors"
+        resumed, never = runs / f"{strategy}-whole-resumed" / file, runs / f"{strategy}-whole" / file
+        assert resumed.read_bytes() == never.read_bytes()
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(runs: Path) -> None:

@@ -21,6 +21,8 @@ class ToySource:
     """Rows whose answers have one to three words, so that samples differ in answer tokens."""
 
     shift: int
+    text: bool = False
+    """Every third row has no picture."""
 
     def split(self, name: str) -> Sequence[Row]:
         first = {"train": 0, "dev": 100, "test": 200}[name]
@@ -30,23 +32,24 @@ class ToySource:
         answer = " ".join(WORDS[(i * 3 + self.shift + j) % len(WORDS)] for j in range(1 + i % 3))
         picture = Image.new("RGB", (48, 48), ((37 * i) % 256, (91 * i + 50 * self.shift) % 256, 128))
         question = " ".join(WORDS[(i + j) % len(WORDS)] for j in range(1 + i % 4))
-        user = [{"type": "image"}, {"type": "text", "text": question}]
+        bare = self.text and i % 3 == 0
+        user = [*([] if bare else [{"type": "image"}]), {"type": "text", "text": question}]
         return Row(
             id=f"toy-{self.shift}-{i}",
             messages=[
                 {"role": "user", "content": user},
                 {"role": "assistant", "content": [{"type": "text", "text": answer}]},
             ],
-            images=[picture],
+            images=[] if bare else [picture],
             gold=answer,
         )
 
     def fingerprint(self) -> str:
-        return f"toy-{self.shift}"
+        return f"toy-{self.shift}-{self.text}"
 
 
-def toy_task(name: str, shift: int, **options: Any) -> Task:
-    return Task(name=name, source=ToySource(shift), scorer=exact_match, max_new_tokens=4, **options)
+def toy_task(name: str, shift: int, text: bool = False, **options: Any) -> Task:
+    return Task(name=name, source=ToySource(shift, text), scorer=exact_match, max_new_tokens=4, **options)
 
 
 def toy_data(**options: Any) -> TaskSequenceDataModule:

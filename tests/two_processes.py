@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 from typing_extensions import override
 
+import lmmcl.token_outputs
+from lmmcl import ContinualLMM, Mitigation, StageCallback, Task, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
-from lmmcl.mitigation import StageCallback
-from tests.toy import toy_data, toy_module, toy_trainer
+from lmmcl.weights import local, mix_, snapshot
+from tests.toy import toy_data, toy_module, toy_task, toy_trainer
 
 
 class Killed(BaseException):
@@ -44,6 +47,44 @@ def fit(
         trainer.fit(module, data)
 
 
+class SlowCopy(Mitigation):
+    """Pulls the weights towards a moving average of themselves: a state of shards, and a penalty on shards."""
+
+    @override
+    def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
+        self.tensors = snapshot(module.trained_parameters())
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, ContinualLMM)
+        if pl_module.sequence.is_new_step(trainer):
+            mix_(self.tensors, pl_module.trained_parameters(), 0.5)
+
+    @override
+    def weight_penalty(self, name: str, shard: Tensor) -> Tensor:
+        return (shard - local(self.tensors[name])).square().sum()
+
+
+def fit_whole(
+    checkpoint: Path, run: Path, strategy: str, devices: int, kill_at: int | None = None, **options: Any
+) -> None:
+    """Everything trains, then the language model; rows without pictures; logits in several chunks."""
+    data = TaskSequenceDataModule(
+        [toy_task("first", 0, text=True, recipe="full"), toy_task("second", 1, text=True, recipe="llm")],
+        batch_size=8,
+        micro_batch_size=2,
+    )
+    trainer = toy_trainer(
+        callbacks=[KillerAtStep(kill_at), SlowCopy(), LwF()], strategy=strategy, devices=devices
+    )
+    at_once, lmmcl.token_outputs._LOGITS_AT_ONCE = lmmcl.token_outputs._LOGITS_AT_ONCE, 5000
+    with contextlib.suppress(Killed):
+        trainer.fit(toy_module(checkpoint, run, lr=1e-3, **options), data)
+    lmmcl.token_outputs._LOGITS_AT_ONCE = at_once
+
+
 def main(checkpoint: Path, out: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for strategy in ("ddp", "fsdp2"):
@@ -54,6 +95,9 @@ def main(checkpoint: Path, out: Path) -> None:
         for step in (2, 5):
             fit(checkpoint, out / f"{strategy}-resumed-{step}", strategy, 2, kill_at=step)
             fit(checkpoint, out / f"{strategy}-resumed-{step}", strategy, 2, resume=True)
+        fit_whole(checkpoint, out / f"{strategy}-whole", strategy, 2)
+        fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, kill_at=4)
+        fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, resume=True)
     # Begun on one strategy or number of processes, ended on another.
     fit(checkpoint, out / "ddp-to-fsdp2", "ddp", 2, kill_at=5)
     fit(checkpoint, out / "ddp-to-fsdp2", "fsdp2", 2, resume=True)
@@ -62,4 +106,7 @@ def main(checkpoint: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    # By its importable name, as the other process of a resumed run knows the classes here.
+    from tests.two_processes import main as run_all
+
+    run_all(Path(sys.argv[1]), Path(sys.argv[2]))
