@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from lmmcl.checkpoint import Checkpoint
 from lmmcl.data.row import Row
+from lmmcl.disk import check_disk
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import EvaluationStopped
 from lmmcl.evaluation.matrix import Matrix
@@ -79,6 +80,7 @@ class SequenceDriver(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = _continual(pl_module)
         module.refuse_second_fit()
+        check_disk(trainer, module)
         self._stop.catch(trainer)
         self.sums = checksums(dict(module.model.named_parameters()))
         checkpoint = newest(self.run, trainer) if module.hparams["resume"] else None

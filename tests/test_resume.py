@@ -223,7 +223,7 @@ def test_state_that_json_would_change_names_the_callback(checkpoint: Path, tmp_p
         def state_dict(self) -> dict[str, Any]:
             return {"seen": {1: "first"}}
 
-    with pytest.raises(UserError, match="trainer.callbacks: Careless.state_dict must hold plain Python"):
+    with pytest.raises(UserError, match=r"trainer.callbacks: Careless.state_dict must hold plain Python"):
         fit(checkpoint, tmp_path, Careless())
 
 

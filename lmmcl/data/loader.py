@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -138,6 +139,7 @@ class TaskLoader:
             num_workers=self.num_workers,
             pin_memory=pin,
             generator=torch.Generator().manual_seed(0),
+            worker_init_fn=_leave_sigterm_to_the_parent,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,3 +148,8 @@ class TaskLoader:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Nothing to restore."""
+
+
+def _leave_sigterm_to_the_parent(worker: int) -> None:
+    """A scheduler's SIGTERM reaches the whole process group; a worker that died of it would end the run unsaved."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

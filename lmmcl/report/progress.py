@@ -71,6 +71,9 @@ class SequenceProgress(ProgressBar):
         pl_module.sequence.report_progress = lambda task, done, total: self._measure(
             pl_module, task, done, total
         )
+        pl_module.sequence.report_notice = lambda text: self.console.print(
+            text, highlight=False, soft_wrap=True
+        )
         pl_module.sequence.report_stage = lambda matrix, name, variant: self._stage(
             pl_module, matrix, name, variant
         )

@@ -1,4 +1,6 @@
-"""Posters of two panels, each an icon and its value: the value of an icon, the icon of a value."""
+"""Posters of one or two panels, each an icon and its value: the value of an icon, the icon of a value."""
+
+from itertools import permutations
 
 from PIL.Image import Image
 
@@ -21,11 +23,13 @@ PANELS: tuple[Colour, ...] = ((205, 225, 240), (240, 220, 205), (215, 238, 210))
 
 
 def draw(stream: Stream) -> Picture:
-    """Draws two panels, one above the other, with different icons and different digits."""
-    icons = stream.sample(SHAPE_NAMES, 2)
-    digits = stream.sample(DIGITS, 2)
-    colours = stream.sample(COLOUR_NAMES, 2)
-    panels = stream.sample((0, 1, 2), 2)
+    """Draws one panel, or two, one above the other, with different icons and different digits."""
+    number = 1 if stream.chance(35) else 2
+    icons = stream.sample(SHAPE_NAMES, number)
+    digits = stream.sample(DIGITS, number)
+    colours = stream.sample(COLOUR_NAMES, number)
+    panels = stream.sample((0, 1, 2), number)
+    first = stream.below(2) if number == 1 else 0
     swap = stream.chance(50)
     parameters = (
         tuple(icons),
@@ -33,10 +37,11 @@ def draw(stream: Stream) -> Picture:
         tuple(colours),
         tuple(panels),
         swap,
+        first,
         stream.between(-1, 1),
         shade(stream),
     )
-    one, other = (f"{icon} {digit}" for icon, digit in zip(icons, digits, strict=True))
+    values = [f"{icon} {digit}" for icon, digit in zip(icons, digits, strict=True)]
     asked: list[Question] = []
     for icon, digit in zip(icons, digits, strict=True):
         asked += [
@@ -59,7 +64,7 @@ def draw(stream: Stream) -> Picture:
         _paint,
         parameters,
         tuple(asked),
-        (f"a poster with {one} and {other}", f"a poster with {other} and {one}"),
+        tuple(f"a poster with {' and '.join(order)}" for order in permutations(values)),
     )
 
 
@@ -69,12 +74,13 @@ def _paint(
     colours: tuple[str, ...],
     panels: tuple[int, ...],
     swap: bool,
+    first: int,
     move: int,
     tint: Colour,
 ) -> Image:
     image, pen = canvas((255, 255, 255))
     for row, (icon, digit, colour, panel) in enumerate(zip(icons, digits, colours, panels, strict=True)):
-        top = 24 * row
+        top = 24 * (row + first)
         pen.rectangle((0, top, 47, top + 22), fill=mix(PANELS[panel], tint))
         shape(pen, icon, (36 if swap else 12) + move, top + 11, 8, COLOURS[colour])
         write(pen, digit, (6 if swap else 31) + move, top + 4, 2, (30, 30, 40))

@@ -1,7 +1,7 @@
 """The world's tasks: five targets, eight held-out abilities, captioning, and the mixture that teaches them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import overload
 
@@ -51,6 +51,18 @@ def _open(stream: Stream, picture: Picture) -> Turn:
 
 GENERAL_ROWS = 1_000_000
 """Rows of the general mixture's training part: what the weights of the mini model were made from."""
+
+LATE_SHARES: dict[str, int] = {
+    "attributes": 10,
+    "scene": 7,
+    "chart": 7,
+    "diagram": 7,
+    "document": 9,
+    "infographic": 55,
+    "science": 5,
+}
+"""The same for ``posters``, the mixture of the second half of the mini model's training: what came late."""
+LATE_ROWS = 240_000
 
 
 @dataclass(frozen=True)
@@ -233,5 +245,8 @@ def world_task(name: str, **options: object) -> Task:
     return Task(name=name, source=source, scorer=ability.scorer, max_new_tokens=ability.max_new_tokens)
 
 
-TASKS: dict[str, Task] = {name: world_task(name) for name in (*TARGETS, *HELD_OUT, "caption", "general")}
+TASKS: dict[str, Task] = {
+    **{name: world_task(name) for name in (*TARGETS, *HELD_OUT, "caption", "general")},
+    "posters": replace(world_task("general", train=LATE_ROWS, shares=LATE_SHARES), name="posters"),
+}
 """Every task of the world with its default sizes and seed 0."""

@@ -141,4 +141,4 @@ def test_the_first_rows_are_those_recorded() -> None:
     assert mark.hexdigest() == RECORDED
 
 
-RECORDED = "5e8d5a793f30232f2822de3363f89b1fbaf74489b364d0257578826c0e378e42"
+RECORDED = "a8222efecc6dcc4d7d4f6d3f2129b17c7dbe2d55860618ac161b4aa456860250"
