@@ -145,6 +145,16 @@ class HeldOutEvaluation(StageCallback):
             self.tensors[_BASE] = self._map(module, lambda logits, labels: logits.float().log_softmax(dim=-1))
 
     @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, ContinualLMM)
+        # Stopped inside a measurement, the step was saved and its row was not; one that was kept costs nothing.
+        self._measure_between(trainer, pl_module, pl_module.sequence.position.step)
+
+    def _measure_between(self, trainer: Trainer, module: ContinualLMM, step: int) -> None:
+        if self.every_n_steps and 0 < step < module.steps_in_task and step % self.every_n_steps == 0:
+            module.sequence.measure(trainer, module, f"step {step}")
+
+    @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -156,8 +166,7 @@ class HeldOutEvaluation(StageCallback):
             loss, divergence = self._map(pl_module, canary_reading, self.tensors[_BASE]).mean(dim=0)
             pl_module.log("held_out_loss", loss, prog_bar=True, rank_zero_only=True)
             pl_module.log("held_out_kl", divergence, prog_bar=True, rank_zero_only=True)
-        if self.every_n_steps and step % self.every_n_steps == 0 and step < pl_module.steps_in_task:
-            pl_module.sequence.measure(trainer, pl_module, f"step {step}")
+        self._measure_between(trainer, pl_module, step)
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

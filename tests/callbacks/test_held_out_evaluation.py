@@ -199,6 +199,38 @@ def test_every_n_steps_adds_rows_inside_a_stage(checkpoint: Path, tmp_path: Path
     ]
 
 
+def test_a_stop_inside_a_measurement_between_stages_loses_neither_the_step_nor_the_row(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    class Stop(StageCallback):
+        """As SIGTERM does, in the middle of a measurement."""
+
+        @override
+        def evaluate(self, trainer: Trainer, module: ContinualLMM, stage: Stage) -> Mapping[str, TaskResult]:
+            if stage.variant == "step 2" and stage.index == 1:
+                module.sequence._stop.requested = True
+            return {}
+
+    def fit(run: Path, *callbacks: StageCallback, **options: Any) -> None:
+        # A save every 7 steps: only the stop itself can have saved the second one.
+        module = toy_module(checkpoint, run, checkpoint_every_n_steps=7, **options)
+        toy_trainer(callbacks=list(callbacks)).fit(module, toy_data())
+
+    fit(tmp_path / "whole", HeldOutEvaluation(every_n_steps=2))
+    with pytest.raises(SystemExit, match="143"):
+        fit(tmp_path / "stopped", Stop(), HeldOutEvaluation(every_n_steps=2))
+    assert any(path.name.startswith("00000002-01") for path in (tmp_path / "stopped" / "last").iterdir())
+    config = (tmp_path / "whole" / "config.json").read_bytes()
+    (tmp_path / "stopped" / "config.json").write_bytes(config)  # without the callback that stopped it
+    manifest = max((tmp_path / "stopped" / "last").iterdir()) / "manifest.json"
+    state = json.loads(manifest.read_text())
+    del state["state"]["callbacks"]["Stop"]
+    manifest.write_text(json.dumps(state))
+    fit(tmp_path / "stopped", HeldOutEvaluation(every_n_steps=2), resume=True)
+    for name in ("matrix.json", "stages/02-second/weights.safetensors"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_another_callback_may_add_columns_of_its_own(checkpoint: Path, tmp_path: Path) -> None:
     class Constant(StageCallback):
         @override
