@@ -24,7 +24,9 @@ class SequenceClock:
 
     def stepped(self, seconds: float) -> None:
         """One optimizer step took so long; newer steps weigh more, the first (caches, kernels) counts little."""
-        if self._began is not None:  # a measurement in the middle of the task: the step says nothing of the pace
+        if (
+            self._began is not None
+        ):  # a measurement in the middle of the task: the step says nothing of the pace
             self._began = None
             return
         self._counted += 1
