@@ -85,7 +85,9 @@ def plain(steps: int) -> float:
     data = data_of(steps)
     data.attach(checkpoint.processor(), 512)
     data.begin(0, data.train_rows(0), 0, 0)
-    model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint.location, dtype=torch.float32).train()
+    model: Any = AutoModelForImageTextToText.from_pretrained(
+        checkpoint.location, dtype=torch.float32, attn_implementation="eager"
+    ).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
     begin = 0.0
     for step, batch in enumerate(data.loader(0, 1)):
