@@ -21,22 +21,7 @@ from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_trainer
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL."""
-
-
-class KilledAtStep(Callback):
-    def __init__(self, step: int | None) -> None:
-        self._step = step
-
-    @override
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step == self._step:
-            raise Killed
+from tests.two_processes import Killed, KillerAtStep
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(
     checkpoint: Path, run: Path, *callbacks: Callback, kill_at: int | None = None, **options: Any
 ) -> None:
-    trainer = toy_trainer(callbacks=[KilledAtStep(kill_at), *callbacks])
+    trainer = toy_trainer(callbacks=[KillerAtStep(kill_at), *callbacks])
     if kill_at is None:
         trainer.fit(toy_module(checkpoint, run, **options), toy_data())
         return

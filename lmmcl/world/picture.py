@@ -17,9 +17,7 @@ class Question:
     Args:
         wordings: ways to ask it, all meaning the same.
         answer: the right answer.
-        options: every answer that would fit the question, the right one among them; the choices of a lettered
-            question are drawn from these. Empty: it is never asked with letters.
-        hint: a sentence of context said before a lettered question.
+        options: every answer that would fit the question, the right one among them; empty where they are many.
         gold: what the scorer compares with; the answer where not given.
         meta: what else the scorer or the report needs.
     """
@@ -27,7 +25,6 @@ class Question:
     wordings: tuple[str, ...]
     answer: str
     options: tuple[str, ...] = ()
-    hint: str = ""
     gold: Any = None
     meta: dict[str, Any] = field(default_factory=dict)
 

@@ -21,7 +21,7 @@ def draw(stream: Stream) -> Picture:
     move = (stream.between(-2, 2), stream.between(-2, 2))
     parameters = (kind, state, stream.below(2), *move, shade(stream), shade(stream))
     answer = question.options[state]
-    asked = Question(question.wordings, answer, question.options, question.hint)
+    asked = Question(question.wordings, answer, question.options)
     return Picture(_paint, parameters, (asked,), (f"{_CAPTIONS[kind]} {answer}",))
 
 
@@ -30,31 +30,26 @@ _QUESTIONS = {
         ("What will the two magnets do?", "What do the magnets do?"),
         "attract",
         ("attract", "repel"),
-        "Equal poles repel each other.",
     ),
     "thermometer": Question(
         ("How warm is the water?", "What does the thermometer show?"),
         "cold",
         ("cold", "warm", "hot"),
-        "The liquid rises with the heat.",
     ),
     "circuit": Question(
         ("What does the lamp do?", "Is the lamp on or off?"),
         "on",
         ("on", "off"),
-        "A lamp needs a closed circuit.",
     ),
     "beaker": Question(
         ("How full is the glass?", "What does the glass look like?"),
         "empty",
         ("empty", "half", "full"),
-        "Water fills a glass from below.",
     ),
     "balance": Question(
         ("Which side is heavier?", "On which side is more weight?"),
         "left",
         ("left", "right", "none"),
-        "The heavier side goes down.",
     ),
 }
 _CAPTIONS = {
