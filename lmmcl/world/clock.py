@@ -6,7 +6,7 @@ from lmmcl.world.draw import Colour, canvas, mix, shade
 from lmmcl.world.picture import Picture, Question
 from lmmcl.world.stream import Stream
 
-MINUTES = (0, 15, 30, 45)
+MINUTES = (0, 30)
 # Twelve directions, clockwise from the top, in thousandths: 1000 sin and -1000 cos of 30 degrees each.
 DIRECTIONS = (
     (0, -1000), (500, -866), (866, -500), (1000, 0), (866, 500), (500, 866),
@@ -15,7 +15,7 @@ DIRECTIONS = (
 
 
 def draw(stream: Stream) -> Picture:
-    """Draws a clock that shows a quarter of an hour; the short red hand stays on its hour."""
+    """Draws a clock that shows a whole or half hour; the short red hand stays on its hour."""
     hour, minute = stream.between(1, 12), stream.pick(MINUTES)
     parameters = (
         hour,

@@ -141,4 +141,4 @@ def test_the_first_rows_are_those_recorded() -> None:
     assert mark.hexdigest() == RECORDED
 
 
-RECORDED = "a8222efecc6dcc4d7d4f6d3f2129b17c7dbe2d55860618ac161b4aa456860250"
+RECORDED = "9e0da6cd146401f50eff1ff292b0e0058275c42fa9f2d468ff3ac9061c66503a"
