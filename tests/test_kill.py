@@ -22,6 +22,8 @@ KILLS = 8
 
 def _fit(words: list[str], output: Path) -> None:
     os.nice(5)  # whoever watches it comes first, on a busy machine too
+    # A worker of pytest-xdist ignores it, and so would this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with output.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         code = main(words)
     sys.exit(code)

@@ -79,7 +79,7 @@ def test_a_kill_inside_any_save_loses_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(lmmcl.checkpoint, name, killed_at(turn))
             with pytest.raises(Killed):
-                toy_trainer().fit(toy_module(checkpoint, run), toy_data())
+                fit(checkpoint, run)
         fit(checkpoint, run, resume=True)
         assert same(weights(run), weights(whole)), turn
 
