@@ -47,13 +47,17 @@ def _paint(dark: bool, tint: Colour, *things: Thing) -> Image:
 
 
 def _captions(forms: list[str], colours: list[str], sideways: bool) -> tuple[str, ...]:
+    named = [
+        f"{'an' if colour == 'orange' else 'a'} {colour} {form}"
+        for colour, form in zip(colours, forms, strict=True)
+    ]
     if len(forms) == 1:
-        return (f"a {colours[0]} {forms[0]}", f"the {forms[0]} is {colours[0]}")
+        return (named[0], f"the {forms[0]} is {colours[0]}")
     (first, second), (one, other) = forms, colours
     before, behind = ("left of", "right of") if sideways else ("above", "below")
     return (
-        f"a {one} {first} {before} a {other} {second}",
-        f"a {other} {second} {behind} a {one} {first}",
+        f"{named[0]} {before} {named[1]}",
+        f"{named[1]} {behind} {named[0]}",
         f"the {first} is {one} and the {second} is {other}",
         f"the {second} is {other} and the {first} is {one}",
     )

@@ -37,7 +37,8 @@ class Picture:
         paint: draws the picture from the parameters and from nothing else.
         parameters: all that was drawn by lot for it: plain numbers and words.
         questions: what can be asked about it.
-        captions: right descriptions of the whole, each saying the same in another order; none where it has none.
+        captions: right descriptions of the whole, each saying the same in another order, the first from left to
+            right and from top to bottom; none where it has none.
     """
 
     paint: Paint

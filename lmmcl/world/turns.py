@@ -32,5 +32,5 @@ def open_turn(stream: Stream, question: Question) -> Turn:
 
 
 def caption_turn(stream: Stream, picture: Picture) -> Turn:
-    """Asks for a description of the whole picture."""
-    return Turn(stream.pick(CAPTION), stream.pick(picture.captions), picture.captions)
+    """Asks for a description of the whole picture: the first is the answer to learn, every one is right."""
+    return Turn(stream.pick(CAPTION), picture.captions[0], picture.captions)

@@ -141,4 +141,4 @@ def test_the_first_rows_are_those_recorded() -> None:
     assert mark.hexdigest() == RECORDED
 
 
-RECORDED = "9e0da6cd146401f50eff1ff292b0e0058275c42fa9f2d468ff3ac9061c66503a"
+RECORDED = "6317bc23d1a7613185ad448af7b39eeebf26c7e8348f7a9649b4adad1dceb93c"
