@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -39,8 +38,6 @@ from lmmcl.window import Window, apply_weight_penalties
 
 if TYPE_CHECKING:
     from lmmcl.sequence import SequenceDriver
-
-_PLAIN = (int, float, str, bool, list, tuple, dict, type(None))
 
 
 class ContinualLMM(LightningModule):
@@ -142,29 +139,6 @@ class ContinualLMM(LightningModule):
         text = config.get_text_config()
         limit = self.hparams["max_length"]
         return limit if limit is not None else getattr(text, "max_position_embeddings", None)
-
-    def decisive_config(self) -> dict[str, Any]:
-        """Everything that decides the result of a run; what may change on a resume is left out."""
-        free = {"run", "resume", "checkpoint_every_n_steps", "activation_checkpointing", "compile"}
-        settings = [
-            [
-                f"{type(c).__module__}.{type(c).__qualname__}",
-                {
-                    k: v
-                    for k, v in vars(c).items()
-                    if isinstance(v, _PLAIN) and k[0] != "_" and k != "tensors"
-                },
-            ]
-            for c in self.stage_callbacks
-        ]
-        return {
-            "model": {k: v for k, v in self.hparams.items() if k not in free},
-            "data": self.data.fingerprint(),
-            "callbacks": settings,
-            "precision": str(self.trainer.precision),
-            "gradient_clip_val": self.trainer.gradient_clip_val,
-            "gradient_clip_algorithm": self.trainer.gradient_clip_algorithm,
-        }
 
     @property
     def data(self) -> TaskSequenceDataModule:
@@ -270,23 +244,6 @@ class ContinualLMM(LightningModule):
         if self._anchor is None:
             self._anchor = tensors.snapshot(self.trained_parameters())
         return self._anchor
-
-    def freeze_what_gets_no_gradient(self, batch: Batch) -> None:
-        """Runs one backward, freezes and lists trained parameters it does not reach (DDP would raise on them)."""
-        with self.autocast():
-            loss = self.token_outputs(batch).map(cross_entropy).sum()
-        loss.backward()
-        parameters = self.trained_parameters()
-        reached = torch.tensor([p.grad is not None for p in parameters.values()], device=self.device)
-        if dist.is_initialized():
-            reached = reached.int()
-            dist.all_reduce(reached)
-        for (name, parameter), touched in zip(parameters.items(), reached.tolist(), strict=True):
-            parameter.grad = None
-            if not touched:
-                parameter.requires_grad_(False)
-                self.without_gradient.append(name)
-                del self.trained[name]
 
     # Optimization
 

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
 from lmmcl.checkpoint import Checkpoint
 from lmmcl.data.row import Row
+from lmmcl.decisive import decisive_config
 from lmmcl.disk import check_disk
+from lmmcl.dry_backward import freeze_what_gets_no_gradient
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import EvaluationStopped
 from lmmcl.evaluation.matrix import Matrix
@@ -26,6 +27,7 @@ from lmmcl.position import Phase, Position, Stage
 from lmmcl.proofs import prove_equal, prove_frozen
 from lmmcl.resume import newest, restore_callbacks, restore_model, restore_optimizer, save
 from lmmcl.run_folder import RunFolder
+from lmmcl.stage_writer import write_stage
 from lmmcl.stopping import EXIT_CODE, StopSignal, end_launched
 from lmmcl.strategy import FSDP2Strategy, wrap_again
 from lmmcl.trainer_check import check_trainer, drop_default_checkpoint
@@ -70,7 +72,7 @@ class SequenceDriver(Callback):
         self.matrix = Matrix([t.name for t in module.data.tasks], [t.name for t in module.data.held_out])
         if stage != "fit":
             return
-        self.run.check(module.decisive_config(), module.hparams["resume"])
+        self.run.check(decisive_config(module), module.hparams["resume"])
         trainer.fit_loop.max_epochs = sum(task.epochs for task in module.data.tasks)
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # untyped in Lightning
         self._limit_val_batches, trainer.limit_val_batches = trainer.limit_val_batches, 0
@@ -85,7 +87,7 @@ class SequenceDriver(Callback):
         self.sums = checksums(dict(module.model.named_parameters()))
         checkpoint = newest(self.run, trainer) if module.hparams["resume"] else None
         if checkpoint is None:
-            self.run.begin(module.decisive_config(), trainer.is_global_zero)
+            self.run.begin(decisive_config(module), trainer.is_global_zero)
             self._save(trainer, module)
         else:
             self._restore(checkpoint, trainer, module)
@@ -252,26 +254,7 @@ class SequenceDriver(Callback):
         prove_frozen(self.sums, now, module.trained)
         prove_equal(now)
         stage = self._stage(module)
-        names = sorted(
-            {n for t in module.data.tasks[: stage.index] for n in module.recipe_of(t).resolve(module.anatomy)}
-        )
-        whole = {}
-        for name, parameter in module.parameters_by_name(names).items():
-            value = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter.detach()
-            if trainer.is_global_zero:
-                whole[name] = value.detach().cpu()
-        if trainer.is_global_zero:
-            lineage = {
-                "base": module.hparams["path"],
-                "checksums": now,
-                "index": stage.index,
-                "recipe": None if stage.task is None else module.recipe_of(stage.task).spec,
-                "tasks": [task.name for task in module.data.tasks[: stage.index]],
-                "weights": stage.weights,
-                "without_gradient": module.without_gradient,
-            }
-            self.run.write_stage(stage.folder, whole, lineage)
-        _barrier()
+        write_stage(self.run, trainer, module, stage, now)
         self.sums = now
         row = next((row for row in self.matrix.finals if row.index == stage.index), None)
         scores = {name: cell.score for name, cell in row.cells.items()} if row else {}
@@ -305,7 +288,7 @@ class SequenceDriver(Callback):
         trainer.strategy.model = module  # an old DDP wrapper would count the dry backward as its own
         sharded = isinstance(trainer.strategy, FSDP2Strategy)
         data.collator.always_image = sharded or bool({"vision", "projector"} & set(module.trained.values()))
-        module.freeze_what_gets_no_gradient(data.collator.train(_probe(rows)).to(module.device))
+        freeze_what_gets_no_gradient(module, data.collator.train(_probe(rows)).to(module.device))
         if module.without_gradient:
             self.report_notice(
                 f"{task.name}: {len(module.without_gradient)} tensors of the recipe get no gradient and stay frozen: "
@@ -357,8 +340,3 @@ def _probe(rows: Sequence[Row]) -> list[Row]:
     probe = list(rows[:_PROBED])
     other = None if any(row.images for row in probe) else next((row for row in rows if row.images), None)
     return probe if other is None else [*probe, other]
-
-
-def _barrier() -> None:
-    if dist.is_initialized():
-        dist.barrier()

@@ -1,0 +1,45 @@
+"""What decides the result of a run: kept in the run folder, and compared when a run is resumed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from lmmcl.model import ContinualLMM
+
+_FREE = {"run", "resume", "checkpoint_every_n_steps", "activation_checkpointing", "compile"}
+"""Arguments of the model that may change on a resume: they change no result, or its rounding at most."""
+_PLAIN = (int, float, str, bool, list, tuple, dict, type(None))
+
+
+def decisive_config(module: ContinualLMM) -> dict[str, Any]:
+    """Everything that decides the result of a run, as plain values.
+
+    Args:
+        module: of the running trainer.
+
+    Returns:
+        Settings of the model, the data (with a fingerprint of the rows), the callbacks in their order, and of the
+        trainer what enters an update. What may change on a resume is left out.
+    """
+    trainer = module.trainer
+    return {
+        "model": {key: value for key, value in module.hparams.items() if key not in _FREE},
+        "data": module.data.fingerprint(),
+        "callbacks": [_settings(callback) for callback in module.stage_callbacks],
+        "precision": str(trainer.precision),
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "gradient_clip_algorithm": trainer.gradient_clip_algorithm,
+    }
+
+
+def _settings(callback: Callback) -> list[Any]:
+    """A callback's class and its plain public attributes; tensors are its state, not its settings."""
+    kind = type(callback)
+    plain = {
+        key: value
+        for key, value in vars(callback).items()
+        if isinstance(value, _PLAIN) and not key.startswith("_") and key != "tensors"
+    }
+    return [f"{kind.__module__}.{kind.__qualname__}", plain]
