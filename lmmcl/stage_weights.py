@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from lmmcl.errors import UserError
+from lmmcl.evaluation.matrix import Matrix
+from lmmcl.evaluation.matrix import Stage as Row
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Position
 from lmmcl.run_folder import RunFolder
@@ -55,3 +60,24 @@ class StageWeights(Callback):
                 f"tensors differ, for example {wrong[0]}. Take them from {self.run.path}."
             )
         pl_module.sequence.position = Position(stage=int(lineage["index"]))
+        pl_module.sequence.matrix.stages = self._earlier(pl_module, int(lineage["index"]))
+
+    def _earlier(self, module: ContinualLMM, index: int) -> list[Row]:
+        """The run's rows of the stages before, with the tasks that were measured on the same rows in the same way."""
+        if not self.run.matrix.exists():
+            return []
+        then = _measured(json.loads(self.run.config.read_bytes())["data"])
+        same = {name for name, how in _measured(module.data.fingerprint()).items() if then.get(name) == how}
+        return [
+            replace(row, cells={name: cell for name, cell in row.cells.items() if name in same})
+            for row in Matrix.load(self.run.matrix).finals
+            if row.index < index
+        ]
+
+
+def _measured(data: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """By task: what its score depends on besides the weights."""
+    return {
+        task["name"]: [data["max_eval_samples"], *(task[key] for key in ("rows", "scorer", "max_new_tokens"))]
+        for task in (*data["tasks"], *data["held_out"])
+    }

@@ -19,6 +19,7 @@ def test_a_stage_measured_again_gives_the_same_answers(finished: TinyRun) -> Non
     )
     assert len(predictions(again / "predictions" / "01-count")) == 4
     assert "after 01-count" in output
+    assert "vs base" in output
     assert f"answers and scores: {again}" in output
 
 
