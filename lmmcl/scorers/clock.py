@@ -12,11 +12,20 @@ from lmmcl.scorers.score import Score
 _WORD = "|".join(sorted(UNITS, key=len, reverse=True))
 _TENS, _ONES = "twenty|thirty|forty|fifty", "one|two|three|four|five|six|seven|eight|nine"
 _NUMBER = rf"(?:\d{{1,2}}|(?:{_TENS})[- ](?:{_ONES})|{_WORD})"
-_DIGITAL = re.compile(r"(?<![\d:.])(\d{1,2})\s?[:.h]\s?(\d{2})(?::\d{2})?(?![\d:]|\.\d)", re.IGNORECASE)
+_DIGITAL = re.compile(
+    r"(?<![\d:.])(?P<hour>\d{1,2})\s?(?::\s?(?P<minute>\d{1,2})|[.h]\s?(?P<two>\d{2}))(?::\d{2})?(?![\d:]|\.\d)",
+    re.IGNORECASE,
+)
 _SPOKEN = re.compile(
     rf"\b(?P<minute>quarter|half|{_NUMBER})(?:\s+minutes?)?\s+(?P<side>past|after|to|before)\s+(?P<hour>{_NUMBER})\b",
     re.IGNORECASE,
 )
+_LONG = re.compile(
+    rf"\b(?:({_NUMBER})\s*hours?\b\W+(?:and\s+)?({_NUMBER})\s*min(?:ute)?s?"
+    rf"|hours?(?:\s+is|:)?\s+({_NUMBER})\b\W+(?:and\s+)?minutes?(?:\s+is|:)?\s+({_NUMBER}))\b",
+    re.IGNORECASE,
+)
+_BARE = re.compile(r"\W*(\d{1,2})[\s-]?(\d{2})\W*")
 _FULL = re.compile(rf"\b({_NUMBER})\s*(?:o'?\s?clock\b|[ap]\.?m\b)", re.IGNORECASE)
 
 
@@ -34,16 +43,25 @@ def _spoken(match: re.Match[str]) -> tuple[int, int]:
     return (hour, minute) if match["side"].lower() in ("past", "after") else ((hour - 1) % 12, 60 - minute)
 
 
+def _pair(match: re.Match[str]) -> tuple[str, str]:
+    """The two groups of a match that were used."""
+    hour, minute = (group for group in match.groups() if group is not None)
+    return hour, minute
+
+
 def read_time(text: str) -> tuple[int, int] | None:
     """The time a text states as (hour 0-11 of the dial, minute 0-59); None when it states none or several.
 
-    Read are "03:05", "3.05", "3h05", "3:05 PM", "3:05:40", "ten past three", "half past 3", "quarter to four"
-    and "3 o'clock". A time that no clock shows ("14:72") is not one.
+    Read are "03:05", "3:5", "3.05", "3h05", "3:05 PM", "3:05:40", "ten past three", "half past 3", "quarter to four",
+    "3 o'clock", "3 hours 5 minutes", and alone "0305" or "3 05". A time that no clock shows ("14:72") is not one.
     """
     plain = unicodedata.normalize("NFKC", text).replace("’", "'")
-    times = [(int(match[1]), int(match[2])) for match in _DIGITAL.finditer(plain)]
+    times = [(int(match["hour"]), int(match["minute"] or match["two"])) for match in _DIGITAL.finditer(plain)]
     times = times or [_spoken(match) for match in _SPOKEN.finditer(plain)]
+    times = times or [(_value(hour), _value(minute)) for hour, minute in map(_pair, _LONG.finditer(plain))]
     times = times or [(_value(match[1]), 0) for match in _FULL.finditer(plain)]
+    if not times and (bare := _BARE.fullmatch(plain)):
+        times = [(int(bare[1]), int(bare[2]))]
     if any(hour > 24 or not 0 <= minute < 60 for hour, minute in times):
         return None
     dial = {(hour % 12, minute) for hour, minute in times}

@@ -13,11 +13,13 @@ from lmmcl.scorers.score import Score
 _EXPLICIT = re.compile(r"(?:=|\btotal(?:\s+of|\s+is)?\s*:?|\banswer\s*(?:is|:|=))\s*", re.IGNORECASE)
 # "No, I see" refuses or denies; "no phones" and "there are none" count.
 _NOTHING = re.compile(
-    r"\b(?:none|nothing|nobody|nil)\b|\bno\s+[a-z]+|(?:n't|\bnot)\s+(?:any|a\s+single)\b", re.IGNORECASE
+    r"\b(?:none|nothing|nobody|nil)\b|\bno\s+[a-z]+"
+    r"|(?:n't|\bnot)\s+(?:(?:see|find|show|contain)\s+)?(?:any|a\s+single)\b",
+    re.IGNORECASE,
 )
 
 
-def read_integer(text: str) -> Fraction | None:
+def read_number(text: str) -> Fraction | None:
     """The one number a text states, or None when it states none or several different ones.
 
     "One" beside another number is a pronoun ("5, the one on the left is small"); "no phones" and "none" are
@@ -54,11 +56,11 @@ def integer(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     Raises:
         UserError: the gold answer is not an integer.
     """
-    wanted = None if gold is None or isinstance(gold, bool) else read_integer(str(gold))
+    wanted = None if gold is None or isinstance(gold, bool) else read_number(str(gold))
     if wanted is None or wanted.denominator != 1:
         raise UserError(
             f"scorer integer: the gold answer must state one integer, got {gold!r}; "
             "correct the row or its scorer."
         )
-    stated = read_integer(prediction)
+    stated = read_number(prediction)
     return Score(float(stated == wanted), parsed=stated is not None)

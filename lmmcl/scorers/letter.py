@@ -7,6 +7,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from lmmcl.errors import UserError
+from lmmcl.scorers.category import by_category
 from lmmcl.scorers.normalise import normalise, without_lead_in
 from lmmcl.scorers.score import Score
 
@@ -16,8 +17,10 @@ _EXPLICIT = re.compile(
     re.IGNORECASE,
 )
 _LEADING = re.compile(
-    r"^[\s\"'(\[*]*(?P<letter>[A-Z])[\"'*]*[.):\],;\-–—](?P<rest>.*)", re.IGNORECASE | re.DOTALL
+    r"^[\s\"'(\[*]*(?P<letter>[A-Z])[\"'*]*(?:[.):\],;\-–—]|\s(?=because\b|since\b))(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
 )
+_ALONE = re.compile(r"\W*([A-Za-z])\W*")
 _BRACKETED = re.compile(r"[(\[]\s*([A-Z])\s*[)\]]", re.IGNORECASE)
 _CAPITAL = re.compile(r"(?<![\w'])(?<!\bnot )([A-Z])(?![\w'])")
 _LAST_LOWER = re.compile(r"(?:\bis|'s|\bbe|\bchoose|\bpick)\s+[\"'*]*([a-z])[\"'*]*[.!]?$")
@@ -46,6 +49,15 @@ def _explicit(answer: str) -> str | None:
         if not _is_a_word(match["letter"], answer, match.end()):
             found = str(match["letter"]).upper()
     return found
+
+
+def _first_line(answer: str) -> str | None:
+    """The letter that stands alone on the first line, before an explanation; not the first of a list of letters."""
+    lines = [line for line in answer.splitlines() if line.strip()]
+    alone = [_ALONE.fullmatch(line) for line in lines]
+    if len(lines) < 2 or alone[0] is None:
+        return None
+    return None if any(other and other[1] != alone[0][1] for other in alone) else str(alone[0][1]).upper()
 
 
 def _leading(answer: str) -> str | None:
@@ -94,14 +106,20 @@ def read_letter(text: str, options: Sequence[Any] | Mapping[str, Any] | None = N
     allowed = _allowed(options)
     whole = unicodedata.normalize("NFKC", text).replace("’", "'").strip()
     answer = without_lead_in(whole) or whole
-    alone = re.fullmatch(r"\W*([A-Za-z])\W*", answer)
+    alone = _ALONE.fullmatch(answer)
     exact = [letter for letter, option in allowed.items() if option and option == normalise(answer)]
     if alone:
         letter: str | None = alone[1].upper()
     elif len(exact) == 1:
         letter = exact[0]
     else:
-        letter = _explicit(whole) or _leading(answer) or _by_text(answer, allowed) or _in_passing(answer)
+        letter = (
+            _first_line(answer)
+            or _explicit(whole)
+            or _leading(answer)
+            or _by_text(answer, allowed)
+            or _in_passing(answer)
+        )
     return letter if letter in allowed else None
 
 
@@ -116,7 +134,8 @@ def letter(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     Args:
         prediction: the model's answer.
         gold: the right option's letter.
-        meta: ``options`` (optional): texts in order, or a mapping from letter to text.
+        meta: ``options`` (optional): texts in order, or a mapping from letter to text; ``category`` (optional): the
+            part that the score is filed under.
 
     Returns:
         A score of 0 or 1; unreadable when no option or several are chosen.
@@ -131,4 +150,5 @@ def letter(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
             f"scorer letter: the gold answer must be the letter of an option, got {gold!r}; correct the row."
         )
     chosen = read_letter(prediction, options)
-    return Score(float(chosen == wanted), parsed=chosen is not None)
+    value = float(chosen == wanted)
+    return Score(value, parsed=chosen is not None, parts=by_category(value, meta))

@@ -3,13 +3,14 @@
 import re
 import unicodedata
 from fractions import Fraction
+from math import prod
 
 _ONES = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 ]  # fmt: skip
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
+_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 UNITS: dict[str, int] = {word: value for value, word in enumerate(_ONES)}
 UNITS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
@@ -21,7 +22,8 @@ _DIGITS = r"(?<![\w.,/])[-−+]?\d{1,30}(?:/\d{1,30}|(?:,\d{3}){0,9}(?:\.\d{1,30
 _WORD = "|".join(sorted([*UNITS, *_SCALES, "dozen"], key=len, reverse=True))
 _ARTICLE = r"(?:(?:half\s+)?an?\s+(?=dozen|hundred|thousand|million))"
 _WORDS = rf"\b{_ARTICLE}?(?:{_WORD})(?:(?:\s*-\s*|\s+|\s+and\s+)(?:{_WORD}))*\b"
-_MENTION = re.compile(rf"(?P<digits>{_DIGITS})|(?P<words>{_WORDS})", re.IGNORECASE)
+_SCALE = rf"(?P<scale>(?:[\s-]{{0,3}}\b(?:{'|'.join(_SCALES)}|dozen)\b){{1,3}})"
+_MENTION = re.compile(rf"(?P<digits>{_DIGITS}){_SCALE}?|(?P<words>{_WORDS})", re.IGNORECASE)
 
 
 def _of_words(phrase: str) -> list[Fraction]:
@@ -50,12 +52,14 @@ def _of_words(phrase: str) -> list[Fraction]:
 
 
 def mentions(text: str) -> list[Fraction]:
-    """All numbers a text mentions, in order and exact: "3.5" is seven halves, "1,200" is 1200."""
+    """All numbers a text mentions, in order and exact: "3.5" is seven halves, "1,200" and "1.2 thousand" are 1200."""
     found: list[Fraction] = []
     for match in _MENTION.finditer(unicodedata.normalize("NFKC", text)):
         digits = match["digits"]
         if digits is None:
             found += _of_words(match["words"])
         elif not re.search(r"/0+$", digits):
-            found.append(Fraction(digits.replace(",", "").replace("−", "-")))
+            value = Fraction(digits.replace(",", "").replace("−", "-"))
+            scales = re.findall(r"[a-z]+", (match["scale"] or "").lower())
+            found.append(value * prod(12 if word == "dozen" else _SCALES[word] for word in scales))
     return found

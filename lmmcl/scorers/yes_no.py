@@ -10,7 +10,9 @@ from lmmcl.scorers.score import Score
 
 _READINGS = {"yes": True, "yeah": True, "yep": True, "true": True, "no": False, "nope": False, "false": False}
 _ANSWER = re.compile(rf"\b({'|'.join(_READINGS)})\b(?!-)", re.IGNORECASE)
-_BOTH = re.compile(r"^\W*(?:yes|no)\s*(?:and|or|/|,)\s*(?:yes|no)\b", re.IGNORECASE)
+_BOTH = re.compile(
+    r"^\W*(?:yes|no)\s*(?:(?:and|or|/)\s*(?:yes|no)\b|,\s*(?:yes|no)\b(?!\s+\w))", re.IGNORECASE
+)
 
 
 def read_yes_no(text: str) -> bool | None:

@@ -15,9 +15,10 @@ def parts(said: str, gold: str = "03:05") -> tuple[float, float, float]:
 @pytest.mark.parametrize(
     "said",
     [
-        "03:05", "3:05", "3.05", "3h05", "15:05", "3:05 PM", "It is 03:05.", "The clock shows 3:05",
+        "03:05", "3:05", "3:5", "3.05", "3h05", "15:05", "3:05 PM", "It is 03:05.", "The clock shows 3:05",
         "five past three",
         "5 minutes past 3", "3:05:40", "03 : 05", "3:05 (or 15:05)",
+        "0305", "3 05", "03-05", "3 hours and 5 minutes", "hour 3, minute 5",
     ],
 )  # fmt: skip
 def test_every_way_to_say_it_is_right(said: str) -> None:

@@ -14,6 +14,7 @@ from lmmcl.scorers import Score, integer
         ("twenty-one", 21), ("twenty one", 21), ("one hundred and five", 105),
         ("two thousand three hundred", 2300),
         ("no phones", 0), ("There are no phones.", 0), ("none", 0), ("zero", 0), ("There aren't any", 0),
+        ("I don't see any birds", 0),
         ("no one", 0),
         ("There are 7 birds in this image.", 7), ("The answer is seven", 7), ("Answer: 7", 7),
         ("1,200", 1200),

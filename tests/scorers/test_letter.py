@@ -18,7 +18,8 @@ BIRDS = ["house wren", "marsh wren", "wren", "winter wren"]
         "The answer is (b)",
         "The correct answer is option B", "I think it is B", "I choose B", "Option B", "A bird; that is B",
         "A is wrong, C too. Answer: B", "[B]", '"B"', "The answer is not C but the option B", "B B",
-        "It is not A, it's B",
+        "It is not A, it's B", "B\n\nExplanation: A is wrong because of C",
+        "B because A and C are wrong",
         "Ｂ",
     ],
 )  # fmt: skip
@@ -32,6 +33,7 @@ def test_every_way_to_say_b_is_b(said: str) -> None:
         "",
         "...",
         "A or B",
+        "A\nB",
         "A, C",
         "A and B",
         "a cat",

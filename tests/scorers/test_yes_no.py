@@ -8,7 +8,17 @@ from lmmcl.scorers import Score, yes_no
 
 @pytest.mark.parametrize(
     "said",
-    ["yes", "Yes.", "YES", "Yes, there is no doubt", "The answer is yes", "Answer: Yes", "I say yes", "true"],
+    [
+        "yes",
+        "Yes.",
+        "YES",
+        "Yes, there is no doubt",
+        "The answer is yes",
+        "Answer: Yes",
+        "I say yes",
+        "true",
+        "Yes, no doubt",
+    ],
 )
 def test_every_way_to_say_yes_is_yes(said: str) -> None:
     assert yes_no(said, "yes", {}) == Score(1.0)
@@ -23,7 +33,7 @@ def test_every_way_to_say_no_is_no(said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["", "maybe", "yes or no", "Yes/No", "there is no cell wall", "notable", "yesterday"]
+    "said", ["", "maybe", "yes or no", "Yes/No", "yes, no", "there is no cell wall", "notable", "yesterday"]
 )
 def test_neither_or_both_is_unreadable(said: str) -> None:
     assert yes_no(said, "no", {}) == Score(0.0, parsed=False)
