@@ -1,6 +1,6 @@
 """Turns rows into batches with any Hugging Face processor and its chat template."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from lmmcl.data.picture import open_picture
 from lmmcl.data.row import Row
 from lmmcl.data.template import ChatTemplate, Rendered
 from lmmcl.errors import UserError
+from lmmcl.quirks import enlarged
 
 OnTooLong = Literal["error", "drop"]
 
@@ -53,6 +54,10 @@ class Collator:
     ) -> None:
         self.template = ChatTemplate(processor)
         self.processor = processor
+        if processor.tokenizer.pad_token is None:  # Llama 3; it stands behind the attention mask only
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
+        signs = (getattr(processor, name, None) for name in ("image_token", "boi_token"))
+        self._placeholders = {sign for sign in signs if isinstance(sign, str)}
         self.max_length = max_length
         self.on_too_long = on_too_long
         self.always_image = always_image
@@ -71,7 +76,7 @@ class Collator:
             UserError: a row is malformed or too long, has an empty answer or an unreadable picture.
         """
         rows = list(rows)
-        _check_pictures(rows)
+        _check_pictures(rows, self._placeholders)
         rendered = self.template.conversations(rows)
         if self.always_image and not any(row.images for row in rows):
             rows.append(_dummy(rows[0]))
@@ -96,7 +101,7 @@ class Collator:
             UserError: a row is malformed, has a picture that cannot be read, or does not fit.
         """
         rows = list(rows) or [_dummy(None)]
-        _check_pictures(rows)
+        _check_pictures(rows, self._placeholders)
         inputs = self._process(rows, self.template.prompts(rows), "left")
         self._fits(rows, inputs["attention_mask"], False)
         return Batch(inputs, None, _ids(rows), extras=_extras(rows))
@@ -113,26 +118,38 @@ class Collator:
 
     def _process(self, rows: Sequence[Row], rendered: Sequence[Rendered], side: str) -> dict[str, Any]:
         """Runs the processor over texts and pictures; names the row it refuses."""
-        pictures = [[open_picture(image, f"row {row.id!r}") for image in row.images] for row in rows]
+        pictures = [
+            [enlarged(open_picture(image, f"row {row.id!r}"), self.processor) for image in row.images]
+            for row in rows
+        ]
+        options: dict[str, Any] = {"images": pictures} if any(pictures) else {}
+        if rendered[0].suffix is not None:
+            options["suffix"] = [one.suffix for one in rendered]
         try:
             made = self.processor(
                 text=[one.text for one in rendered],
-                images=pictures if any(pictures) else None,
                 padding=True,
                 padding_side=side,
                 truncation=False,
                 add_special_tokens=self.template.adds_special_tokens(rendered[0].text),
                 return_tensors="pt",
+                **options,
             )
         except FORWARD_REFUSALS as error:
             if len(rows) > 1:
                 for row, one in zip(rows, rendered, strict=True):
                     self._process([row], [one], side)
-                raise
+                names = ", ".join(repr(row.id) for row in rows)
+                raise UserError(
+                    f"rows {names}: the processor takes each of them alone and refused them together ({error}); "
+                    "give all rows of a task the same number of pictures, or set the batch size to 1."
+                ) from error
+            sizes = ", ".join(f"{picture.width}×{picture.height}" for picture in pictures[0]) or "none"
             raise UserError(
-                f"row {rows[0].id!r}: the processor refused it ({error}); correct the row, whose text begins "
-                f"{rendered[0].text[:80]!r} and which has {len(rows[0].images)} pictures."
+                f"row {rows[0].id!r}: the processor refused it ({error}); correct or remove the row, whose text "
+                f"begins {rendered[0].text[:80]!r} and whose pictures are (width×height): {sizes}."
             ) from error
+        made.pop("labels", None)  # ours are made by one rule for all processors
         return dict(made)
 
     def _fits(self, rows: Sequence[Row], mask: Tensor, drop: bool) -> list[bool]:
@@ -152,6 +169,8 @@ class Collator:
 def _labels(rows: Sequence[Row], rendered: Sequence[Rendered], inputs: dict[str, Any]) -> Tensor:
     """(batch, length) token ids on what is learned, `IGNORED` elsewhere."""
     ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+    if rendered[0].suffix is not None:
+        return torch.where(inputs["token_type_ids"].bool() & mask, ids, IGNORED)
     labels = torch.full_like(ids, IGNORED)
     for index, (row, one) in enumerate(zip(rows, rendered, strict=True)):
         found = align(one.ids, ids[index][mask[index]].tolist(), one.learned)
@@ -170,14 +189,22 @@ def _ids(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(row.id for row in rows)
 
 
-def _check_pictures(rows: Sequence[Row]) -> None:
+def _check_pictures(rows: Sequence[Row], placeholders: Set[str]) -> None:
     for row in rows:
-        places = sum(part["type"] == "image" for message in row.messages for part in message["content"])
+        parts = [part for message in row.messages for part in message["content"]]
+        places = sum(part["type"] == "image" for part in parts)
         if places != len(row.images):
             raise UserError(
                 f"row {row.id!r}: every picture must have its place in the messages, got {len(row.images)} "
                 f"pictures and {places} places; correct the row."
             )
+        for part in parts:
+            found = next((token for token in placeholders if token in part.get("text", "")), None)
+            if found is not None:
+                raise UserError(
+                    f"row {row.id!r}: a text must not hold the model's own sign for a picture, got {found!r}; "
+                    "remove it from the text, or make it a part of type image."
+                )
 
 
 def _dummy(like: Row | None) -> Row:

@@ -1,115 +1,179 @@
 """Turns a record of any supported form into a conversation, its pictures and its gold answer."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmmcl.data.bad_row import RowError
+from lmmcl.data.columns import Columns, Prompt
 from lmmcl.data.picture import PictureFile
+from lmmcl.data.records import Place
 from lmmcl.data.row import ImageSource, Row
-from lmmcl.errors import UserError
 
 PLACEHOLDER = "<image>"
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
-COLUMNS = ("id", "question", "answer", "image")
+_OURS = {"conversations", "messages", "images", "gold", "meta"}
 
 Part = dict[str, Any]
 
 
-def record_to_row(
-    record: Mapping[str, Any], number: int, where: str, folder: Path, columns: Mapping[str, str | None]
-) -> Row:
-    """Makes the row of a record.
+@dataclass(frozen=True)
+class RowForm:
+    """How a record becomes a row.
 
-    Three forms are known by their keys: ``conversations`` (LLaVA: turns with ``from`` and ``value``),
-    ``messages`` (Hugging Face and OpenAI: ``role`` and ``content``, a text or a list of parts), and a
-    question with its answer. A picture stands where the text says ``<image>`` or an image part is; pictures
-    of the record without any place come first in the first user turn.
+    Two forms are known by their keys: a conversation, in ``conversations`` or ``messages`` (LLaVA and ShareGPT: turns
+    with ``from`` and ``value``; Hugging Face and OpenAI: ``role`` and ``content``, a text or a list of parts), and a
+    question with its answer. A picture stands where the text says ``<image>`` or an image part is; pictures of the
+    record without any place come first in the first user turn.
 
     Args:
-        record: the record.
-        number: its row number, its id if it has none.
-        where: file and row, for errors.
-        folder: relative paths of pictures start here.
-        columns: the record's names for ``id``, ``question``, ``answer`` and ``image``; an id of None stands
-            for the row number.
-
-    Returns:
-        The row. Its gold answer is ``gold`` if the record has one, else the last answer; every other key of
-        the record (``options``, ``category``, ``critical``, ...) is in ``meta``.
-
-    Raises:
-        UserError: the record has none of the forms, an empty answer, a picture without a file, or places and
-            pictures that do not match.
+        columns: the record's names.
+        prompt: writes the user's turn instead of the question.
     """
-    given = _listed(record.get("images")) + _listed(record.get(columns["image"] or ""))
-    if "conversations" in record:
-        turns = [(_get(turn, "from", where), _get(turn, "value", where)) for turn in record["conversations"]]
-    elif "messages" in record:
-        turns = [(_get(turn, "role", where), _get(turn, "content", where)) for turn in record["messages"]]
-    else:
-        question, reply = (_column(record, columns, key, where) for key in ("question", "answer"))
-        turns = [("user", question), ("assistant", reply)]
-    inline: list[Any] = []
-    messages: list[dict[str, Any]] = []
-    for role, content in turns:
-        if role not in ROLES:
-            raise UserError(
-                f"{where}: a role must be one of {', '.join(ROLES)}, got {role!r}; correct the row."
+
+    columns: Columns = field(default_factory=Columns)
+    prompt: Prompt | None = None
+
+    def identity(self) -> str:
+        """Changes when the same record would become another row."""
+        names = sorted(self.columns.names.items())
+        return json.dumps([names, None if self.prompt is None else self.prompt.template])
+
+    def row(self, record: Mapping[str, Any], place: Place) -> Row:
+        """Makes the row of a record.
+
+        Args:
+            record: the record.
+            place: where it stands, for its name and for errors.
+
+        Returns:
+            The row. Its gold answer is ``gold`` if the record has one, else the last answer; every other key of the
+            record (``options``, ``category``, ``critical``, ...) is in ``meta``.
+
+        Raises:
+            RowError: the record has none of the forms, an empty answer, no path where a picture must be, or places and
+                pictures that do not match.
+        """
+        columns, where = self.columns, str(place)
+        messages: list[dict[str, Any]] = []
+        inline: list[Any] = []
+        for role, content in self._turns(record, where):
+            if role not in ROLES:
+                raise RowError(
+                    where, f"a role must be one of {', '.join(ROLES)}, got {role!r}; correct the row."
+                )
+            parts, found = _parts(ROLES[role], content, where)
+            inline += found
+            messages.append({"role": ROLES[role], "content": parts})
+        _check_answers(messages, where)
+        given = [*_listed(record.get("images")), *_listed(columns.find(record, "image"))]
+        sources = _placed(messages, inline, given, where)
+        answer = "".join(part["text"] for part in messages[-1]["content"])
+        gold, name = columns.find(record, "gold"), columns.find(record, "id")
+        return Row(
+            id=place.id if name is None else str(name),
+            messages=messages,
+            images=tuple(_picture(source, place.folder, where) for source in sources),
+            gold=answer if gold is None else gold,
+            meta=self._meta(record),
+        )
+
+    def _turns(self, record: Mapping[str, Any], where: str) -> list[tuple[Any, Any]]:
+        turns = _structured(record.get("conversations") or self.columns.find(record, "messages"))
+        if turns is None:
+            return [("user", self._question(record, where)), ("assistant", self._answer(record, where))]
+        if self.prompt is not None:
+            raise RowError(
+                where, "a conversation brings its questions, prompt needs a question; remove one of them."
             )
-        parts, found = _parts(ROLES[role], content, where)
-        inline += found
-        messages.append({"role": ROLES[role], "content": parts})
-    if not messages or messages[-1]["role"] != "assistant":
-        raise UserError(f"{where}: the last turn must be the assistant's answer; add it or remove the row.")
-    for message in messages:
-        if (
-            message["role"] == "assistant"
-            and not "".join(part.get("text", "") for part in message["content"]).strip()
-        ):
-            raise UserError(f"{where}: an answer must not be empty; write one or remove the row.")
-    sources = _placed(messages, inline, given, where)
-    answer = "".join(part["text"] for part in messages[-1]["content"])
-    used = {
-        "conversations",
-        "messages",
-        "images",
-        "gold",
-        "meta",
-        *(name for name in columns.values() if name),
-    }
-    meta = {key: value for key, value in record.items() if key not in used} | dict(record.get("meta") or {})
-    name = record.get(columns["id"]) if columns["id"] else None
-    return Row(
-        id=str(number if name is None else name),
-        messages=messages,
-        images=tuple(_picture(source, folder, where) for source in sources),
-        gold=record.get("gold", answer),
-        meta=meta,
+        if not isinstance(turns, list | tuple):
+            raise RowError(
+                where, f"a conversation must be a list of turns, got {str(turns)[:60]!r}; correct it."
+            )
+        return [(_get(turn, "role", "from", where), _get(turn, "content", "value", where)) for turn in turns]
+
+    def _question(self, record: Mapping[str, Any], where: str) -> str:
+        if self.prompt is None:
+            return str(self._column(record, "question", where))
+        try:
+            return self.prompt.fill(record)
+        except KeyError as error:
+            there = ", ".join(map(str, record))
+            raise RowError(
+                where, f"prompt names {error.args[0]!r}, the row has only {there}; correct one."
+            ) from None
+
+    def _answer(self, record: Mapping[str, Any], where: str) -> str:
+        answer = self._column(record, "answer", where)
+        if isinstance(answer, str | int | float):
+            return str(answer)
+        name = self.columns.name("answer")
+        raise RowError(
+            where,
+            f"an answer must be a text or a number, got {str(answer)[:60]}; name one: {{answer: '{name}[0]'}}.",
+        )
+
+    def _column(self, record: Mapping[str, Any], key: str, where: str) -> Any:
+        value = self.columns.find(record, key)
+        if value is None:
+            raise RowError(
+                where,
+                "a row must have 'conversations', 'messages' or a question and an answer; there is no "
+                f"{self.columns.name(key)!r} among {', '.join(map(str, record))}; name it in columns: {{{key}: ...}}"
+                + (", or write it by prompt." if key == "question" else "."),
+            )
+        return value
+
+    def _meta(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        used = self.columns.used(record) | _OURS
+        meta = {key: value for key, value in record.items() if key not in used and not _is_picture(value)}
+        meta |= dict(_structured(record.get("meta")) or {})
+        for key in ("options", "category"):
+            value = _structured(self.columns.find(record, key))
+            if value is not None:
+                meta[key] = value
+        return meta
+
+
+def _is_picture(value: Any) -> bool:
+    return callable(value) or (isinstance(value, list) and any(map(callable, value)))
+
+
+def _structured(value: Any) -> Any:
+    """A list or mapping that stands as JSON in a text, as in a cell of CSV."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value
+
+
+def _get(turn: Any, key: str, other: str, where: str) -> Any:
+    if isinstance(turn, Mapping):
+        for name in (key, other):
+            if name in turn:
+                return turn[name]
+    raise RowError(
+        where, f"a turn must have the key {key!r} or {other!r}, got {str(turn)[:60]!r}; correct the row."
     )
 
 
-def _get(turn: Any, key: str, where: str) -> Any:
-    if not isinstance(turn, Mapping) or key not in turn:
-        raise UserError(
-            f"{where}: a turn must have the key {key!r}, got {str(turn)[:60]!r}; correct the row."
-        )
-    return turn[key]
-
-
-def _column(record: Mapping[str, Any], columns: Mapping[str, str | None], key: str, where: str) -> str:
-    name = columns[key]
-    if not name or record.get(name) is None:
-        raise UserError(
-            f"{where}: a row must have 'conversations', 'messages' or a question and an answer; there is no "
-            f"{name!r} among {', '.join(map(str, record))}; name it in columns: {{{key}: ...}}."
-        )
-    return str(record[name])
-
-
 def _listed(value: Any) -> list[Any]:
+    value = _structured(value)
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_answers(messages: Sequence[Mapping[str, Any]], where: str) -> None:
+    if not messages or messages[-1]["role"] != "assistant":
+        raise RowError(where, "the last turn must be the assistant's answer; add it or remove the row.")
+    for message in messages:
+        if message["role"] == "assistant" and not any(part["text"].strip() for part in message["content"]):
+            raise RowError(where, "an answer must not be empty; write one or remove the row.")
 
 
 def _parts(role: str, content: Any, where: str) -> tuple[list[Part], list[Any]]:
@@ -117,13 +181,13 @@ def _parts(role: str, content: Any, where: str) -> tuple[list[Part], list[Any]]:
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
     if not isinstance(content, Sequence):
-        raise UserError(
-            f"{where}: a turn's content must be a text or a list of parts, got {content!r}; correct it."
+        raise RowError(
+            where, f"a turn's content must be a text or a list of parts, got {content!r}; correct it."
         )
     parts: list[Part] = []
     pictures: list[Any] = []
     for entry in content:
-        part: Mapping[str, Any] = dict(entry) if isinstance(entry, Mapping) else {}
+        part: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {}
         kind = part.get("type")
         if kind == "text":
             text = part.get("text") or ""
@@ -141,9 +205,10 @@ def _parts(role: str, content: Any, where: str) -> tuple[list[Part], list[Any]]:
             parts.append({"type": "image"})
             pictures.append(named.get("url") if isinstance(named, Mapping) else named)
         else:
-            raise UserError(
-                f"{where}: a part of a turn must be a text, or in a user's turn an image, got "
-                f"{str(entry)[:60]!r}; correct the row."
+            raise RowError(
+                where,
+                "a part of a turn must be a text, or in a user's turn an image, got "
+                f"{str(entry)[:60]!r}; correct the row.",
             )
     return parts, pictures
 
@@ -157,9 +222,10 @@ def _placed(messages: list[dict[str, Any]], inline: list[Any], given: list[Any],
             inline = [None] * len(given)
     open_places = sum(entry is None for entry in inline)
     if open_places != len(given):
-        raise UserError(
-            f"{where}: every picture must have its place in the text, got {len(given)} pictures for "
-            f"{open_places} places ({PLACEHOLDER} or image parts); correct the row."
+        raise RowError(
+            where,
+            f"every picture must have its place in the text, got {len(given)} pictures for "
+            f"{open_places} places ({PLACEHOLDER} or image parts); correct the row.",
         )
     following = iter(given)
     return [next(following) if entry is None else entry for entry in inline]
@@ -170,12 +236,9 @@ def _picture(source: Any, folder: Path, where: str) -> ImageSource:
         opener: Callable[[], Any] = source
         return opener
     if not isinstance(source, str) or not source:
-        raise UserError(
-            f"{where}: a picture must be a path to a file, got {source!r}; correct or remove the row."
+        raise RowError(
+            where, f"a picture must be a path to a file, got {source!r}; correct or remove the row."
         )
     if source.startswith(("http://", "https://", "data:")):
-        raise UserError(f"{where}: a picture must be a file on disk, got {source[:60]!r}; download it first.")
-    path = folder / source.removeprefix("file://")
-    if not path.is_file():
-        raise UserError(f"{where}: there is no picture {path}; correct the row or image_folder.")
-    return PictureFile(path, where)
+        raise RowError(where, f"a picture must be a file on disk, got {source[:60]!r}; download it first.")
+    return PictureFile(folder / source.removeprefix("file://"), where)

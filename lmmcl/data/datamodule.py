@@ -1,30 +1,24 @@
 """The tasks of a sequence, in order, and what is measured beside them: Lightning's view of the data."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lmmcl.data import sequence_tasks
+from lmmcl.data.bad_row import BadRow, OnBadRow
 from lmmcl.data.collate import Collator, OnTooLong
 from lmmcl.data.loader import TaskLoader, WindowDataset
 from lmmcl.data.order import subset, windows
-from lmmcl.data.parse import TaskSpec, parse_task
+from lmmcl.data.parse import TaskSpec
 from lmmcl.data.row import Row
-from lmmcl.data.sources import FileSource
+from lmmcl.data.row_length import row_lengths
 from lmmcl.data.task import Part, Task
-from lmmcl.data.template import text_of
+from lmmcl.data.task_fingerprint import task_fingerprint
+from lmmcl.data.task_settings import Scoring, TaskSettings
 from lmmcl.errors import UserError
-
-PICTURE_LENGTH = 2000
-"""What a picture weighs in characters when rows are grouped by length; some 576 tokens are usual."""
-
-
-def row_length(row: Row) -> int:
-    """A cheap measure of how long a row is: its characters and a constant per picture."""
-    return sum(len(text_of(message)) for message in row.messages) + PICTURE_LENGTH * len(row.images)
 
 
 class TaskSequenceDataModule(LightningDataModule):
@@ -50,6 +44,11 @@ class TaskSequenceDataModule(LightningDataModule):
         group_by_length: put rows of like length into one step, which saves padding.
         on_too_long: what happens to a training sample longer than the model allows: ``error`` or ``drop``
             (counted). Nothing is ever truncated.
+        root: folder that holds local copies of hub data, each in ``<root>/<owner>/<name>``; None: the hub.
+        on_bad_row: what happens to a row of files or hub data that breaks (bad JSON, a missing or unreadable picture,
+            an empty answer, pictures without a place): ``error``, or ``drop``, which leaves it out before training and
+            lists it in `bad_rows`.
+        scoring: ``robust``, or ``lmms-eval``, which gives the scores that lmms-eval gives.
 
     Raises:
         UserError: no task, a task twice, an unknown one, or a number out of its range, with the YAML key.
@@ -67,6 +66,9 @@ class TaskSequenceDataModule(LightningDataModule):
         drop_last: bool = False,
         group_by_length: bool = True,
         on_too_long: OnTooLong = "error",
+        root: str | None = None,
+        on_bad_row: OnBadRow = "error",
+        scoring: Scoring = "robust",
     ) -> None:
         super().__init__()
         for key, value, least in (
@@ -88,8 +90,11 @@ class TaskSequenceDataModule(LightningDataModule):
         self.drop_last = drop_last
         self.group_by_length = group_by_length
         self.on_too_long = on_too_long
-        self.tasks = _targets(tasks)
-        self.held_out = _held_out(held_out, self.tasks)
+        self.on_bad_row = on_bad_row
+        self.scoring = scoring
+        settings = TaskSettings(root, on_bad_row, scoring)
+        self.tasks = sequence_tasks.targets(tasks, settings)
+        self.held_out = sequence_tasks.held_out(held_out, self.tasks, settings)
         for task in self.tasks:
             size = self.task_batch_size(task)
             if micro_batch_size is not None and micro_batch_size > size:
@@ -99,6 +104,7 @@ class TaskSequenceDataModule(LightningDataModule):
                 )
         self._collator: Collator | None = None
         self._serving: tuple[int, Sequence[Row], int, int] | None = None
+        self._measured: tuple[Sequence[Row], Sequence[int]] | None = None
 
     @property
     def collator(self) -> Collator:
@@ -194,7 +200,7 @@ class TaskSequenceDataModule(LightningDataModule):
         task_index, rows, epoch, step = self._serving
         self.steps_per_epoch(len(rows), task_index)
         plan = windows(
-            [row_length(row) for row in rows] if self.group_by_length else [0] * len(rows),
+            self._lengths(rows) if self.group_by_length else [0] * len(rows),
             self.task_batch_size(self.tasks[task_index]),
             self.seed,
             task_index,
@@ -204,6 +210,13 @@ class TaskSequenceDataModule(LightningDataModule):
         )
         data = WindowDataset(rows, plan, self.collator, rank, world, self.accumulate(world, task_index))
         return TaskLoader(data, step, self.num_workers)
+
+    def _lengths(self, rows: Sequence[Row]) -> Sequence[int]:
+        if isinstance(rows, list):  # a mitigation's, which may hold others the next time
+            return row_lengths(rows)
+        if self._measured is None or self._measured[0] is not rows:
+            self._measured = rows, row_lengths(rows)
+        return self._measured[1]
 
     def task(self, name: str) -> Task:
         """A target or held-out task by its name."""
@@ -228,16 +241,34 @@ class TaskSequenceDataModule(LightningDataModule):
         strata = [str(row.meta.get("category")) for row in rows]
         return [rows[position] for position in subset(strata, limit, task.name, part, "eval")]
 
+    @property
+    def bad_rows(self) -> list[BadRow]:
+        """What ``on_bad_row: drop`` left out of all that this run trains on and measures, task by task.
+
+        The first call looks through all of these rows, which is done before training anyway.
+        """
+        if self.on_bad_row == "error":
+            return []
+        for task in self.tasks:
+            _part(task, "train")
+        found: list[BadRow] = []
+        for task in (*self.tasks, *self.held_out):
+            _part(task, "test")
+            found += getattr(task.source, "bad_rows", ())
+        return found
+
     def fingerprint(self) -> dict[str, Any]:
         """Everything here that changes results, as plain values; a resume compares it.
 
-        ``micro_batch_size`` and ``num_workers`` are left out: they change rounding at most.
+        ``micro_batch_size`` and ``num_workers`` are left out: they change rounding at most. So is ``root``: the rows
+        themselves are compared.
         """
-        keys = ("batch_size", "seed", "max_eval_samples", "drop_last", "group_by_length", "on_too_long")
+        keys = ("batch_size", "seed", "max_eval_samples", "drop_last", "group_by_length")
+        answers = ("on_too_long", "on_bad_row", "scoring")
         return {
-            **{key: getattr(self, key) for key in keys},
-            "tasks": [_fingerprint(task) for task in self.tasks],
-            "held_out": [_fingerprint(task) for task in self.held_out],
+            **{key: getattr(self, key) for key in (*keys, *answers)},
+            "tasks": [task_fingerprint(task) for task in self.tasks],
+            "held_out": [task_fingerprint(task) for task in self.held_out],
         }
 
 
@@ -248,62 +279,3 @@ def _part(task: Task, part: Part) -> Sequence[Row]:
             f"data.tasks: {task.name} must have rows for {part}, its source gives none; add some."
         )
     return rows
-
-
-def _fingerprint(task: Task) -> dict[str, Any]:
-    scorer = task.scorer
-    name = getattr(scorer, "__qualname__", type(scorer).__qualname__)
-    return {
-        "name": task.name,
-        "rows": task.source.fingerprint(),
-        "scorer": f"{scorer.__module__}.{name}",
-        "max_new_tokens": task.max_new_tokens,
-        "epochs": task.epochs,
-        "lr": task.lr,
-        "recipe": task.recipe,
-        "batch_size": task.batch_size,
-        "max_train_samples": task.max_train_samples,
-    }
-
-
-def _targets(specs: Sequence[TaskSpec]) -> list[Task]:
-    if isinstance(specs, str) or not specs:
-        raise UserError(
-            f"data.tasks must list at least one task, got {specs!r}; write for example tasks: [count]."
-        )
-    tasks = [parse_task(spec, key="data.tasks") for spec in specs]
-    names = [task.name for task in tasks]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(
-                f"data.tasks: every task must be named once, got {name} {names.count(name)} times; "
-                "for more training give it more epochs."
-            )
-    return tasks
-
-
-def _held_out(specs: Sequence[TaskSpec], targets: Sequence[Task]) -> list[Task]:
-    if isinstance(specs, str):
-        raise UserError(f"data.held_out must be a list, got {specs!r}; write held_out: [{specs}].")
-    known = {task.name: task for task in targets}
-    tasks: list[Task] = []
-    for spec in specs:
-        task = parse_task(spec, key="data.held_out", held_out=True)
-        twin = known.get(task.name)
-        if (
-            twin is not None
-            and isinstance(task.source, FileSource)
-            and task.source.fingerprint() != twin.source.fingerprint()
-        ):
-            task = replace(task, name=f"{task.name}-{task.source.stem}")
-            twin = known.get(task.name)
-        if twin is not None:
-            held = any(task.name == other.name for other in tasks)
-            raise UserError(
-                f"data.held_out: {task.name} stands there twice; remove one."
-                if held
-                else f"data.held_out: {task.name} is a target, and those are always measured; remove it here."
-            )
-        known[task.name] = task
-        tasks.append(task)
-    return tasks

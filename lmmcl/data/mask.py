@@ -19,52 +19,49 @@ def answer_spans(
     specials: Sequence[str],
     eos: str | None,
 ) -> tuple[str, list[Span]]:
-    """Finds the answers in a rendered conversation.
+    """Finds the answers in a rendered conversation and makes the last one follow its prompt.
 
-    The rule: an assistant's turn begins where the chat template stops when it is asked for a generation
-    prompt, and ends with the first control token behind the answer (the end of turn). What the template
-    writes between these (a space, say) the model has to write too, so it is learned. A template that ends the
-    last turn with no control token (LLaVA-1.5) gets the tokenizer's end-of-text token, without which the
-    model would never learn to stop.
+    The rule: a conversation is learned as it is asked. The last answer stands right behind the generation
+    prompt, whatever white space the template writes between its header and an answer (LLaVA-OneVision
+    prompts with ``assistant`` and a line break and renders a space between them, LLaVA-NeXT adds a line break
+    that would melt into the prompt's last token); only behind a prompt that ends with a visible character
+    does the template's white space stay and is learned (``ASSISTANT:`` and `` yes``). What stands before it
+    is history and stays as the template writes it. An answer ends with the first control token behind it
+    (the end of turn), and with the end-of-text token if that follows at once (Aya Vision). A template that
+    ends the last turn with no control token (LLaVA-1.5) gets the tokenizer's end-of-text token, without
+    which the model would never learn to stop.
 
     Args:
         where: names the row in errors.
         text: the whole conversation as the chat template renders it.
         prefixes: for every assistant turn, the conversation before it with a generation prompt.
-        answers: the text of every assistant turn.
+        answers: the text of every assistant turn, without white space around.
         specials: the tokenizer's control tokens.
         eos: its end-of-text token.
 
     Returns:
-        The text (with the end-of-text token if one was missing) and the character span of every turn.
+        The text that is learned from, which begins with the last prefix, and the character span of every
+        answer with its end.
 
     Raises:
         UserError: the template does not keep its generation prompt, or an answer.
     """
+    start, first = _place(where, len(prefixes), text, prefixes[-1], answers[-1])
+    text = prefixes[-1] + text[start:]
+    places = [(len(prefixes[-1]), len(prefixes[-1]) + first - start)]
+    earlier = enumerate(zip(prefixes[:-1], answers[:-1], strict=True), start=1)
+    places[:0] = [_place(where, turn, text, prefix, body, history=True) for turn, (prefix, body) in earlier]
     spans: list[Span] = []
-    for turn, (prefix, answer) in enumerate(zip(prefixes, answers, strict=True)):
-        if not text.startswith(prefix):
-            raise UserError(
-                f"{where}: the chat template must render a conversation as its generation prompt and the "
-                f"answer, but turn {turn + 1} is prompted with ...{prefix[-40:]!r} and rendered otherwise; "
-                "use a template that keeps earlier turns as they were."
-            )
-        rest = text[len(prefix) :]
-        lead = len(rest) - len(rest.lstrip())
-        body = answer.strip()
-        if not rest.startswith(body, lead):
-            raise UserError(
-                f"{where}: the chat template must write the answer right behind its generation prompt; the "
-                f"answer is {body[:40]!r}, behind the prompt stands {rest[:40]!r}; use a template that adds "
-                "nothing there."
-            )
-        stop = len(prefix) + lead + len(body)
+    for (start, first), body in zip(places, answers, strict=True):
+        stop = first + len(body)
         behind = text[stop:]
         glue = len(behind) - len(behind.lstrip())
         end = next((token for token in specials if behind.startswith(token, glue)), None)
         if end is not None:
             stop += glue + len(end)
-        elif turn == len(answers) - 1:
+            if eos is not None and end != eos and text.startswith(eos, stop):
+                stop += len(eos)
+        elif len(spans) == len(answers) - 1:
             if behind.strip() or eos is None:
                 raise UserError(
                     f"{where}: an answer must end with an end-of-turn token, but the chat template writes "
@@ -73,8 +70,47 @@ def answer_spans(
                 )
             text = text[:stop] + eos
             stop = len(text)
-        spans.append((len(prefix), stop))
+        spans.append((start, stop))
     return text, spans
+
+
+def _place(where: str, turn: int, text: str, prefix: str, body: str, history: bool = False) -> Span:
+    """Where a turn's learned text begins and where its answer does, in a conversation that begins with its prompt.
+
+    An earlier turn may have lost the end of its prompt: a template that opens a line of thought (Qwen3.5) leaves it
+    out of the history.
+    """
+    begin = len(prefix) if text.startswith(prefix) else _behind(text, prefix)
+    if begin is None and history:
+        begin = next((i for i, (one, other) in enumerate(zip(text, prefix, strict=False)) if one != other), 0)
+    if begin is None:
+        raise UserError(
+            f"{where}: the chat template must render a conversation as its generation prompt and the answer, "
+            f"but turn {turn} is prompted with ...{prefix[-40:]!r} and rendered otherwise; use a template "
+            "that keeps earlier turns as they were."
+        )
+    rest = text[begin:]
+    first = begin + len(rest) - len(rest.lstrip())
+    if not text.startswith(body, first):
+        raise UserError(
+            f"{where}: the chat template must write the answer right behind its generation prompt; the answer "
+            f"is {body[:40]!r}, behind the prompt stands {rest[:40]!r}; use a template that adds nothing there."
+        )
+    return (first if prefix[-1:].isspace() else begin), first
+
+
+def _behind(text: str, prefix: str) -> int | None:
+    """The position in a text behind its prefix, where both may differ in white space; None: they differ."""
+    position = 0
+    for letter in prefix:
+        if letter.isspace():
+            continue
+        while position < len(text) and text[position].isspace():
+            position += 1
+        if not text.startswith(letter, position):
+            return None
+        position += 1
+    return position
 
 
 def token_span(encoding: Any, text: str, span: Span) -> Span:
@@ -97,10 +133,8 @@ def token_span(encoding: Any, text: str, span: Span) -> Span:
         return 0, 0
     begin = encoding.token_to_chars(first)[0]
     if begin < start and text[begin:start].strip():
-        return (
-            0,
-            0,
-        )  # the tokenizer glued the answer to the prompt: no token boundary, nothing that could be learned
+        # The tokenizer glued the answer to the prompt: no token boundary, nothing that could be learned.
+        return 0, 0
     behind = (encoding.char_to_token(position) for position in range(stop, len(text)))
     last = next((token for token in behind if token is not None), None)
     if last is None:

@@ -1,14 +1,82 @@
-"""Opens a row's pictures where the row is processed, and names the file and row of a broken one."""
+"""Opens a row's pictures where the row is processed, upright and RGB, and names the file and row of a broken one."""
 
+import os
+import struct
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image, ImageOps
 
+from lmmcl.data.bad_row import RowError
 from lmmcl.data.row import ImageSource
-from lmmcl.errors import UserError
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow's decoders raise at a file that is broken or too large; its limit of pixels is left as it is."""
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """An RGB picture, turned as its EXIF data say.
+
+    The first frame of an animation. Transparent parts show white, as on a page. Grey of more than 8 bits is scaled from
+    its whole range (integers from 65,535, or from the largest value if that is more; floats from least to
+    largest) and never clipped.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bits(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        page = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(page, picture)
+    return picture.convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    values = np.nan_to_num(np.asarray(picture).astype(np.float64))  # (height, width)
+    low = min(0.0, float(values.min()))
+    high = max(65535.0, float(values.max()))
+    if picture.mode == "F":
+        low, high = float(values.min()), max(float(values.max()), float(values.min()) + 1e-12)
+    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
+
+
+def decode(stream: Path | BinaryIO, what: str, where: str) -> Image.Image:
+    """Reads an encoded picture.
+
+    Args:
+        stream: the file, or its bytes as a stream.
+        what: which picture of the row, for errors.
+        where: file and row, for errors.
+
+    Returns:
+        The picture, `upright`.
+
+    Raises:
+        RowError: it cannot be read, or has more pixels than Pillow's limit (``PIL.Image.MAX_IMAGE_PIXELS``).
+    """
+    try:
+        with Image.open(stream) as picture:
+            return upright(picture)
+    except _BROKEN as error:
+        raise RowError(
+            where,
+            f"{what} cannot be read ({str(error) or type(error).__name__}); repair it or remove the row.",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -24,22 +92,24 @@ class PictureFile:
     where: str
 
     def __call__(self) -> Image.Image:
-        """Decodes the picture as RGB, upright as its EXIF data say."""
+        """Decodes the picture, `upright`."""
+        return decode(self.path, f"picture {self.path}", self.where)
+
+    def identity(self) -> str:
+        """Changes when the picture's file does."""
         try:
-            with Image.open(self.path) as picture:
-                return ImageOps.exif_transpose(picture).convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{self.where}: picture {self.path} cannot be read ({error}); repair it or remove the row."
-            ) from error
+            found = os.stat(self.path)
+        except OSError:
+            return f"{self.path} missing"
+        return f"{self.path} {found.st_size} {found.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
 class EmbeddedPicture:
-    """A picture inside a parquet file; calling it reads and decodes it.
+    """A picture inside a table; calling it reads and decodes it.
 
     Args:
-        table: a ``datasets.Dataset`` with the picture's column, undecoded.
+        table: a ``datasets.Dataset`` as it was loaded, with the picture's column.
         column: the column.
         row: position of the row, from 0.
         position: place in the row's list of pictures; None where the column holds one picture.
@@ -52,19 +122,21 @@ class EmbeddedPicture:
     position: int | None
     where: str
 
-    def __call__(self) -> Image.Image:
-        """Decodes the picture as RGB, upright as its EXIF data say."""
-        value = self.table[self.row][self.column]
+    def encoded(self) -> bytes:
+        """The picture as it lies in the table, not decoded."""
+        value = self.table.data.fast_slice(self.row, 1).column(self.column)[0]
         value = value if self.position is None else value[self.position]
-        data = value["bytes"] if isinstance(value, dict) else value
-        try:
-            with Image.open(BytesIO(data)) as picture:
-                return ImageOps.exif_transpose(picture).convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{self.where}: the picture in column {self.column} cannot be read ({error}); repair it or "
-                "remove the row."
-            ) from error
+        data = value.as_py()
+        encoded: bytes = data["bytes"] if isinstance(data, dict) else data
+        return encoded
+
+    def __call__(self) -> Image.Image:
+        """Decodes the picture, `upright`."""
+        return decode(BytesIO(self.encoded()), f"the picture in column {self.column}", self.where)
+
+    def identity(self) -> str:
+        """Changes when the table does."""
+        return f"{self.table._fingerprint} {self.column} {self.row} {self.position}"
 
 
 def open_picture(source: ImageSource, where: str) -> Image.Image:
@@ -75,11 +147,12 @@ def open_picture(source: ImageSource, where: str) -> Image.Image:
         where: names the row in errors.
 
     Returns:
-        The picture, RGB if it comes from a file.
+        The picture, RGB.
 
     Raises:
         UserError: it cannot be read.
     """
-    if isinstance(source, Image.Image):
-        return source
-    return PictureFile(source, where)() if isinstance(source, Path) else source()
+    if isinstance(source, Path):
+        return decode(source, f"picture {source}", where)
+    picture = source if isinstance(source, Image.Image) else source()
+    return picture if picture.mode == "RGB" else upright(picture)

@@ -1,79 +1,93 @@
-"""Reads annotation files (JSON, JSONL, parquet) into plain records, each with its row number."""
+"""Records: what stands in a file of rows, before it becomes rows; each knows its place."""
 
-import json
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from lmmcl.errors import UserError
+from typing_extensions import override
 
 Record = dict[str, Any]
-SUFFIXES = (".json", ".jsonl", ".parquet")
 
 
-def read_records(path: Path, picture_column: str) -> Iterator[tuple[int, Record]]:
-    """Reads a file row by row.
+@dataclass(frozen=True)
+class Place:
+    """Where a record stands.
 
     Args:
-        path: a ``.json`` file with a list of records, a ``.jsonl`` file with one per line (blank lines are no
-            rows), or a ``.parquet`` file.
-        picture_column: the column of a parquet file, besides ``images``, that holds pictures.
-
-    Yields:
-        The row number, from 1 (of a JSONL file: the line), and the record. Pictures inside a parquet file
-        come as `lmmcl.data.picture.EmbeddedPicture`.
-
-    Raises:
-        UserError: no such file, an unknown kind, or a row that is not JSON or not a record.
+        file: its file.
+        row: its number there, from 1.
+        folder: relative paths of its pictures start here.
+        id: the row's name, if the record has none itself.
     """
-    readers: dict[str, Callable[[], Iterator[tuple[int, Any]]]] = {
-        ".json": lambda: _json(path),
-        ".jsonl": lambda: _jsonl(path),
-        ".parquet": lambda: _parquet(path, {picture_column, "images"}),
-    }
-    if path.suffix not in readers:
-        raise UserError(
-            f"path: a file of rows must end in {', '.join(SUFFIXES)}, got {path}; convert or rename it."
-        )
-    if not path.is_file():
-        raise UserError(f"path: there is no file {path} (seen from {Path.cwd()}); correct the path.")
-    for number, record in readers[path.suffix]():
-        if not isinstance(record, dict):
-            raise UserError(
-                f"{path}, row {number}: a row must be a JSON object, got {str(record)[:60]!r}; correct it."
-            )
-        yield number, record
+
+    file: str
+    row: int
+    folder: Path
+    id: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.row}"
 
 
-def _decode(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: must be UTF-8 text, {error}; save it as UTF-8.") from error
+class Records(Protocol):
+    """The records of one file or several, in order; cheap to keep and to send to another process."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at a position from 0; columns without a value are left out."""
+        ...
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+    def place(self, index: int) -> Place:
+        """Where it stands."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes when a record does."""
+        ...
 
 
-def _json(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        records = json.loads(_decode(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}); correct the file.") from error
-    if not isinstance(records, list):
-        raise UserError(
-            f"{path}: must hold a JSON list of rows, got {type(records).__name__}; correct the file."
-        )
-    yield from enumerate(records, 1)
+class ChainedRecords:
+    """The records of several files, one after the other.
 
+    Args:
+        files: each file's, at least one.
+    """
 
-def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_decode(path).split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, row {number}: not JSON ({error.msg}); correct the line.") from error
+    def __init__(self, files: Sequence[Records]) -> None:
+        self._files = list(files)
+        self._stops = list(accumulate(len(records) for records in self._files))
 
+    def __len__(self) -> int:
+        return self._stops[-1]
 
-def _parquet(path: Path, picture_columns: set[str]) -> Iterator[tuple[int, Any]]:
-    from lmmcl.data.parquet import read_parquet  # imports datasets: a second that only parquet should cost
+    def __getitem__(self, index: int) -> Record:
+        """The record at a position, counted through all files."""
+        records, inside = self._locate(index)
+        return records[inside]
 
-    yield from read_parquet(path, picture_columns)
+    def __iter__(self) -> Iterator[Record]:
+        for records in self._files:
+            yield from records
+
+    def place(self, index: int) -> Place:
+        """Where it stands."""
+        records, inside = self._locate(index)
+        return records.place(inside)
+
+    def fingerprint(self) -> str:
+        """Changes when a record or the files' order does."""
+        return sha256(" ".join(records.fingerprint() for records in self._files).encode()).hexdigest()
+
+    def _locate(self, index: int) -> tuple[Records, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        file = bisect_right(self._stops, index)
+        return self._files[file], index - (self._stops[file - 1] if file else 0)

@@ -1,42 +1,67 @@
-"""Rows from files on disk (LLaVA JSON, JSONL of messages, parquet), checked as soon as they are named."""
+"""Rows from files on disk, checked as soon as they are named."""
 
-import hashlib
 import json
+from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lmmcl.data.conversation import COLUMNS, record_to_row
-from lmmcl.data.picture import EmbeddedPicture, PictureFile
-from lmmcl.data.records import read_records
+from lmmcl.data.bad_row import BadRows, OnBadRow, RowError
+from lmmcl.data.columns import Columns, Prompt
+from lmmcl.data.conversation import RowForm
+from lmmcl.data.records import Records
 from lmmcl.data.row import Row
-from lmmcl.data.task import PARTS, Part
+from lmmcl.data.row_check import check_rows
+from lmmcl.data.row_files import METADATA, part_files, read_files, stem
+from lmmcl.data.row_view import RowView
+from lmmcl.data.shares import part_of, shares_of
+from lmmcl.data.task import Part
 from lmmcl.errors import UserError
 
-TARGET_SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
-HELD_OUT_SHARES = {"dev": 0.1, "test": 0.9}
+
+@dataclass(frozen=True)
+class _MakeRow:
+    """Makes the row at a position of the records."""
+
+    records: Records
+    form: RowForm
+
+    def __call__(self, place: int) -> Row:
+        return self.form.row(self.records[place], self.records.place(place))
 
 
 class FileSource:
-    """Rows from one file, or from one file per part.
+    """Rows from files, or from files per part.
 
-    Everything that can be known without decoding pictures is checked here, before a model is loaded. A single
-    file is cut into parts by a hash of each row's id: a row stays in its part when others are added or
-    removed. With a file per part and none for ``dev``, dev is cut in the same way from train (from test where
-    there is no train). No row may stand in two parts.
+    Everything that can be known without decoding pictures is checked here, before a model is loaded. Files without
+    a part are cut into parts by a hash of each row's id: a row stays in its part when others are added or removed. With
+    files per part and none for ``dev``, dev is cut in the same way from train (from test where there is no train). No
+    row may stand in two parts. Rows are made when they are asked for; what is kept in memory is the text of JSON and
+    CSV files, and nothing of the others.
 
     Args:
-        path: a file (``.json``, ``.jsonl``, ``.parquet``), or a mapping of ``train``, ``dev``, ``test`` to
-            files. Relative to the working directory.
+        path: a file, a folder, a text with ``*`` or ``{000..127}``, a list of these, or a mapping of ``train``,
+            ``dev``, ``test`` to them. Files are ``.json``, ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``, ``.arrow`` or
+            WebDataset shards (``.tar``). A folder is one of such files, a saved ``datasets.Dataset``, pictures with
+            ``metadata.csv`` (or ``.jsonl``, ``.parquet``; its column ``file_name``), or a sub-folder of pictures per
+            class, whose name is the answer; or it has a sub-folder of these for each part. Relative to the working
+            directory.
         image_folder: relative paths of pictures start here; None: beside the file that names them.
-        columns: the file's names for ``id``, ``question``, ``answer`` and ``image``, where they differ from
-            these; ``id: null`` takes the row number as the id.
-        split: shares of the parts of a single file, adding up to 1; None: train 0.8, dev 0.1, test 0.1. With
-            a file per part only ``dev`` may be given: the share that is cut for it (0.1).
+        columns: the file's names for ``id``, ``question``, ``answer``, ``image``, ``messages``, ``gold``, ``options``
+            and ``category``, where they differ from these, also ways inside one (``answers[0]``, ``meta.answer``);
+            ``id: null`` takes the row number as the id.
+        split: shares of the parts of files without parts, adding up to 1; None: train 0.8, dev 0.1, test 0.1. With
+            files per part only ``dev`` may be given: the share that is cut for it (0.1).
         held_out: the rows are only measured; the default shares are then dev 0.1, test 0.9.
+        prompt: the user's turn as a template with columns in braces, instead of the question; see `Prompt`.
+        on_bad_row: ``drop`` leaves out rows that break and lists them in ``bad_rows``.
+        train_only: all rows are for training; a part has to be named for nothing else.
 
     Attributes:
         stem: name of the (test) file without its suffix.
+        bad_rows: rows that were left out.
 
     Raises:
         UserError: with file and row: bad JSON, an unknown form, an id twice, an empty answer, a missing
@@ -45,163 +70,90 @@ class FileSource:
 
     def __init__(
         self,
-        path: str | Path | Mapping[str, str | Path],
+        path: str | Path | Sequence[str | Path] | Mapping[str, Any],
         image_folder: str | Path | None = None,
         columns: Mapping[str, str | None] | None = None,
         split: Mapping[str, float] | None = None,
         held_out: bool = False,
+        prompt: str | None = None,
+        on_bad_row: OnBadRow = "error",
+        train_only: bool = False,
     ) -> None:
-        self._columns = _columns(columns)
-        files = _files(path)
-        shares = _shares(files, split, held_out)
-        self.stem = files[_main_part(files)].stem
-        self._parts: dict[str, list[Row]] = {}
-        digest = hashlib.sha256(json.dumps([sorted(self._columns.items()), sorted(shares.items())]).encode())
-        for part, file in files.items():
-            folder = file.parent if image_folder is None else Path(image_folder)
-            rows = _read(file, folder, self._columns)
-            for name in shares[part]:
-                self._parts.setdefault(name, [])
-            for row in rows:
-                self._parts[_part_of(row.id, shares[part])].append(row)
-            digest.update(_digest(file, rows))
+        files = part_files(path)
+        if train_only and set(files) <= {"all", "train"}:
+            shares = {name: {"train": 1.0} for name in files}
+        else:
+            shares = shares_of(files, split, held_out)
+        self.stem = stem(files["test"] if "test" in files else next(iter(files.values())))
+        self._name = ", ".join(str(one[0]) + ("..." if one[1:] else "") for one in files.values())
+        self._parts: dict[str, RowView] = {}
+        bad = BadRows(on_bad_row)
+        self.bad_rows = bad.found
+        template = None if prompt is None else Prompt(prompt)
+        digest = sha256(json.dumps([sorted(shares.items()), prompt]).encode())
+        seen: dict[bytes, tuple[str, str]] = {}
+        for part, paths in files.items():
+            form = RowForm(_columns(columns, paths), template)
+            records = read_files(paths, None if image_folder is None else Path(image_folder), bad)
+            places = {name: array("q") for name in shares[part]}
+            for row in check_rows(records, form, bad):
+                name = part_of(row.id, shares[part])
+                first = seen.setdefault(row.content, (name, row.id)) if row.content else (name, row.id)
+                if first[0] != name:
+                    bad.report(_twin(first, (name, row.id), str(records.place(row.place))))
+                    continue
+                places[name].append(row.place)
+                digest.update(json.dumps(row.sizes).encode())
+            if not any(places.values()):
+                raise UserError(f"path: {self._name} must hold rows{self._dropped()}, it is empty.")
+            digest.update(f"{records.fingerprint()} {form.identity()}".encode())
+            for name, chosen in places.items():
+                self._parts[name] = RowView(chosen, _MakeRow(records, form))
         self._fingerprint = digest.hexdigest()
-        self._name = ", ".join(str(file) for file in files.values())
-        _refuse_overlap(self._parts, self._name)
         if not held_out:
             self.split("train")
-        self.split("test")
+        if not train_only:
+            self.split("test")
 
     def split(self, name: Part) -> Sequence[Row]:
-        """The rows of a part, in the order of the file.
+        """The rows of a part, in the order of the files.
 
         Raises:
             UserError: there are none.
         """
-        rows = self._parts.get(name, [])
+        rows = self._parts.get(name, ())
         if not rows:
             found = ", ".join(f"{part} {len(rows)}" for part, rows in self._parts.items())
             raise UserError(
-                f"path: {self._name} must have rows for {name}, got {found}; give path: {{train: ..., test: "
-                f"...}}, more rows, or other shares in split."
+                f"path: {self._name} must have rows for {name}, got {found}{self._dropped()}; give path: {{train: ..., "
+                "test: ...}, more rows, or other shares in split."
             )
         return rows
 
     def fingerprint(self) -> str:
-        """A SHA-256 of the files, the sizes of their pictures, and how they are split."""
+        """A SHA-256 of the rows, the sizes of their pictures, and how they are split."""
         return self._fingerprint
 
-
-def _main_part(files: Mapping[str, Path]) -> str:
-    return "test" if "test" in files else next(iter(files))
-
-
-def _columns(given: Mapping[str, str | None] | None) -> dict[str, str | None]:
-    columns: dict[str, str | None] = {name: name for name in COLUMNS}
-    for name, column in (given or {}).items():
-        if name not in columns:
-            raise UserError(f"columns: keys must be among {', '.join(COLUMNS)}, got {name!r}; correct it.")
-        columns[name] = column
-    return columns
-
-
-def _files(path: Any) -> dict[str, Path]:
-    """The file of every part that has one; a single file stands under ``all``."""
-    if isinstance(path, str | Path):
-        return {"all": Path(path)}
-    if not isinstance(path, Mapping) or not path or not set(path) <= set(PARTS):
-        raise UserError(
-            f"path: must be a file or a mapping of {', '.join(PARTS)} to files, got {path!r}; correct it."
+    def _dropped(self) -> str:
+        if not self.bad_rows:
+            return ""
+        first = self.bad_rows[0]
+        return (
+            f" ({len(self.bad_rows)} were dropped, the first: {first.file}, row {first.row}: {first.reason})"
         )
-    files: dict[str, Path] = {part: Path(path[part]) for part in PARTS if part in path}
-    if len({file.resolve() for file in files.values()}) < len(files):
-        raise UserError(
-            f"path: every part must have a file of its own, got {path!r}; name a single file to split it."
-        )
-    return files
 
 
-def _shares(
-    files: Mapping[str, Path], split: Mapping[str, float] | None, held_out: bool
-) -> dict[str, dict[str, float]]:
-    """For every file, which share of it goes to which part."""
-    if "all" in files:
-        cut = dict(split or (HELD_OUT_SHARES if held_out else TARGET_SHARES))
-        if not set(cut) <= set(PARTS) or abs(sum(cut.values()) - 1) > 1e-6 or min(cut.values()) < 0:
-            raise UserError(
-                f"split: must be shares of {', '.join(PARTS)} that add up to 1, got {cut}; correct it."
-            )
-        return {"all": {part: cut[part] for part in PARTS if part in cut}}
-    if split is not None and (set(split) != {"dev"} or "dev" in files or not 0 < split["dev"] < 1):
-        raise UserError(
-            f"split: with a file per part it may only hold dev's share, between 0 and 1, got {dict(split)}; "
-            "remove it."
-        )
-    shares: dict[str, dict[str, float]] = {part: {part: 1.0} for part in files}
-    if "dev" not in files:
-        donor = "train" if "train" in files else "test"
-        dev = (split or {"dev": 0.1})["dev"]
-        shares[donor] = {donor: 1 - dev, "dev": dev}
-    return shares
+def _twin(first: tuple[str, str], row: tuple[str, str], where: str) -> RowError:
+    """The error of a row that shows and asks the same as one of another part."""
+    return RowError(
+        where,
+        f"no row may stand in two parts, got row {first[1]!r} in {first[0]} and the same as row {row[1]!r} in "
+        f"{row[0]}; remove one.",
+    )
 
 
-def _part_of(row_id: str, shares: Mapping[str, float]) -> str:
-    """The part of a row: its id's hash, read as a number from 0 to 1, falls into one share."""
-    place = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:6]) / 2**48
-    for part, share in shares.items():
-        place -= share
-        if place < 0:
-            return part
-    return [part for part, share in shares.items() if share][-1]
-
-
-def _read(file: Path, folder: Path, columns: Mapping[str, str | None]) -> list[Row]:
-    rows: list[Row] = []
-    seen: dict[str, int] = {}
-    for number, record in read_records(file, columns["image"] or "image"):
-        row = record_to_row(record, number, f"{file}, row {number}", folder, columns)
-        if row.id in seen:
-            raise UserError(
-                f"{file}, row {number}: the id {row.id!r} stands in row {seen[row.id]} already; make ids "
-                f"unique, or use row numbers with columns: {{id: null}}."
-            )
-        seen[row.id] = number
-        rows.append(row)
-    if not rows:
-        raise UserError(f"path: {file} must hold rows, it is empty.")
-    return rows
-
-
-def _digest(file: Path, rows: Sequence[Row]) -> bytes:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    for row in rows:
-        for picture in row.images:
-            if isinstance(picture, PictureFile):
-                digest.update(f"{picture.path.stat().st_size} ".encode())
-    return digest.digest()
-
-
-def _content(row: Row) -> str:
-    """What a row shows and asks. Pictures count by their path, or inside a file by their place in it."""
-    pictures = [
-        str(picture.path.resolve())
-        if isinstance(picture, PictureFile)
-        else f"{picture.where} {picture.column} {picture.position}"
-        for picture in row.images
-        if isinstance(picture, PictureFile | EmbeddedPicture)
-    ]
-    return json.dumps([row.messages, pictures], ensure_ascii=False, default=str)
-
-
-def _refuse_overlap(parts: Mapping[str, Sequence[Row]], name: str) -> None:
-    seen: dict[bytes, tuple[str, str]] = {}
-    for part, rows in parts.items():
-        for row in rows:
-            key = hashlib.sha256(_content(row).encode()).digest()
-            other, twin = seen.setdefault(key, (part, row.id))
-            if other != part:
-                raise UserError(
-                    f"path: {name}: no row may stand in two parts, got row {twin!r} in {other} and the same "
-                    f"as row {row.id!r} in {part}; remove one."
-                )
+def _columns(given: Mapping[str, str | None] | None, files: Sequence[Path]) -> Columns:
+    names = Columns(given or {}).names
+    if files[0].name in METADATA and "image" not in names:
+        return Columns({**names, "image": "file_name"})
+    return Columns(names)

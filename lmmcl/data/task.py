@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
@@ -29,6 +30,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class RootedSource(Source, Protocol):
+    """A source of hub data, which may lie in local copies."""
+
+    def at(self, root: str | Path | None) -> Source:
+        """The same rows from copies under ``root``, a folder of ``<owner>/<name>``; None: from the hub."""
+        ...
+
+
 @dataclass(frozen=True)
 class Task:
     """One skill: taught as a target, or only measured.
@@ -43,6 +53,7 @@ class Task:
         recipe: what trains instead of the model's recipe, in any form that a recipe takes.
         batch_size: samples per optimizer step instead of the data's, from 1.
         max_train_samples: train on a fixed, seeded draw of so many rows, from 1; None: on all.
+        lmms_eval: the scorer that gives lmms-eval's scores, where there is one; ``scoring: lmms-eval`` takes it.
 
     Raises:
         UserError: a value is out of its range.
@@ -57,6 +68,7 @@ class Task:
     recipe: Any = None
     batch_size: int | None = None
     max_train_samples: int | None = None
+    lmms_eval: Scorer | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):

@@ -8,6 +8,7 @@ from typing import Any
 from lmmcl.data.mask import Span, answer_spans, token_span
 from lmmcl.data.row import Message, Row
 from lmmcl.errors import UserError
+from lmmcl.quirks import learns_suffixes, template_arguments, template_of
 
 REMEMBERED = 8192
 """Distinct conversations whose rendering is kept: many tasks ask a few questions of ever new pictures."""
@@ -21,11 +22,13 @@ class Rendered:
         text: as the chat template writes it.
         ids: its token ids.
         learned: first and last-but-one position in ``ids`` of every answer with its end of turn.
+        suffix: the answer, where the processor takes it apart from the text.
     """
 
     text: str
     ids: Sequence[int] = ()
     learned: Sequence[Span] = ()
+    suffix: str | None = None
 
 
 def text_of(message: Message) -> str:
@@ -53,18 +56,19 @@ class ChatTemplate:
                 f"model.path: labels need a processor with a fast tokenizer, got {type(processor).__name__} "
                 f"with {type(tokenizer).__name__}; use a checkpoint that has tokenizer.json."
             )
-        if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
+        if not template_of(processor):
             raise UserError(
                 f"model.path: the processor ({type(processor).__name__}) must have a chat template; add "
                 "chat_template.jinja to the checkpoint or use its instruction-tuned variant."
             )
         self.processor = processor
         self.tokenizer = tokenizer
+        self.suffixes = learns_suffixes(processor)
+        self._arguments = template_arguments(processor)
         added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
         self._specials = sorted(
             {*added, *tokenizer.all_special_tokens}, key=lambda token: (-len(token), token)
         )
-        self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(self._specials))
         self._known: dict[tuple[Any, ...], Rendered] = {}
 
     def conversations(self, rows: Sequence[Row]) -> list[Rendered]:
@@ -98,15 +102,39 @@ class ChatTemplate:
         return found
 
     def _render(self, conversations: Sequence[Sequence[Message]], prompt: bool) -> list[str]:
-        plain = [[dict(message) for message in messages] for messages in conversations]
-        texts = self.processor.apply_chat_template(plain, tokenize=False, add_generation_prompt=prompt)
+        plain = [[_plain(message) for message in messages] for messages in conversations]
+        texts = self.processor.apply_chat_template(
+            plain, tokenize=False, add_generation_prompt=prompt, **self._arguments
+        )
         return list(texts)
+
+    def _suffixed(self, rows: Sequence[Row], turns: Sequence[Sequence[int]]) -> list[Rendered]:
+        """Prompts and answers apart, for a processor that joins them by itself."""
+        for row, positions in zip(rows, turns, strict=True):
+            if len(positions) > 1 or not row.images:
+                raise UserError(
+                    f"row {row.id!r}: {type(self.processor).__name__} takes one question with at least one "
+                    f"picture and one answer, got {len(positions)} answers and {len(row.images)} pictures; "
+                    "remove the row or choose a chat model."
+                )
+        rendered = []
+        for row, prompt in zip(rows, self._prompt(rows), strict=True):
+            answer = text_of(row.messages[-1]).strip()
+            before, behind = self.tokenizer([prompt.text, answer], add_special_tokens=False).input_ids
+            ids = [*before, *behind, self.tokenizer.eos_token_id]
+            self._check(row, ids[len(before) :], answer + self.tokenizer.eos_token)
+            rendered.append(Rendered(prompt.text, ids, [(len(before), len(ids))], answer))
+        return rendered
 
     def _prompt(self, rows: Sequence[Row]) -> list[Rendered]:
         return [Rendered(text) for text in self._render([_before_answer(row) for row in rows], prompt=True)]
 
     def _prove(self, rows: Sequence[Row]) -> list[Rendered]:
         turns = [_answers(row) for row in rows]
+        for row, positions in zip(rows, turns, strict=True):
+            self._refuse_control_tokens(row, positions)
+        if self.suffixes:
+            return self._suffixed(rows, turns)
         texts = self._render([row.messages for row in rows], prompt=False)
         before = [
             row.messages[:turn] for row, positions in zip(rows, turns, strict=True) for turn in positions
@@ -118,7 +146,7 @@ class ChatTemplate:
                 f"row {row.id!r}",
                 texts[index],
                 [next(prefixes) for _ in positions],
-                [text_of(row.messages[turn]) for turn in positions],
+                [text_of(row.messages[turn]).strip() for turn in positions],
                 self._specials,
                 self.tokenizer.eos_token,
             )
@@ -132,6 +160,15 @@ class ChatTemplate:
             rendered.append(Rendered(text, encoding.ids, learned))
         return rendered
 
+    def _refuse_control_tokens(self, row: Row, turns: Sequence[int]) -> None:
+        for turn in turns:
+            answer = text_of(row.messages[turn])
+            if any(token in answer for token in self._specials):
+                raise UserError(
+                    f"row {row.id!r}: an answer must hold no control token, got {answer!r}; remove it from the "
+                    "row."
+                )
+
     def _check(self, row: Row, tokens: Sequence[int], answer: str) -> None:
         """Decodes what is learned and compares it with the answer."""
         text = self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -140,11 +177,23 @@ class ChatTemplate:
                 f"row {row.id!r}: labels must decode to the answer and its end of turn, {answer!r}, but "
                 f"decode to {text!r}; the tokenizer cannot write this answer behind its prompt, reword it."
             )
-        if self._special_ids.intersection(tokens[:-1]):
-            raise UserError(
-                f"row {row.id!r}: an answer must hold no control token, got {answer!r}; remove it from the "
-                "row."
-            )
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """A message as templates take it best: neighbouring texts in one part, an answer without white space around.
+
+    LLaVA-NeXT's template ends the turn behind every text, Mistral 3's reads an answer's first part only, and white
+    space that begins an answer would melt into the last token of its prompt.
+    """
+    parts: list[dict[str, Any]] = []
+    for part in message["content"]:
+        if part["type"] == "text" and parts and parts[-1]["type"] == "text":
+            parts[-1] = {**parts[-1], "text": parts[-1]["text"] + part["text"]}
+        else:
+            parts.append(dict(part))
+    if message["role"] == "assistant" and len(parts) == 1 and parts[0]["type"] == "text":
+        parts[0]["text"] = parts[0]["text"].strip()
+    return {**message, "content": parts}
 
 
 def _normal(text: str) -> str:

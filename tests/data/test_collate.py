@@ -223,12 +223,30 @@ def test_pictures_may_be_paths_and_functions(collator: Collator, tmp_path: Path)
         (row("r", say("user", "x"), say("assistant", "  ")), "row 'r'.*message 2 is an empty answer"),
         (row("r", say("user", "x")), "row 'r'.*last message must be the assistant's"),
         (row("r", say("user", "x"), say("assistant", "a<|im_end|>b")), "row 'r'.*no control token"),
-        (row("r", say("user", "see <image>"), say("assistant", "a")), "row 'r'.*the processor refused"),
+        (
+            row("r", say("user", "see <image>"), say("assistant", "a")),
+            "row 'r'.*sign for a picture, got '<image>'",
+        ),
     ],
 )
 def test_a_malformed_row_is_an_error_with_its_id(collator: Collator, wrong: Row, message: str) -> None:
     with pytest.raises(UserError, match=message):
         collator.train([simple("one"), wrong])
+
+
+def test_a_picture_sign_in_a_text_is_laid_to_its_own_row(collator: Collator) -> None:
+    wrong = row("wrong", say("user", "see <image>"), say("assistant", "a"))
+    with pytest.raises(UserError, match="row 'wrong'"):
+        collator.train([simple("good"), wrong])
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_of_text() -> None:
+    processor = FAMILIES["llava-chatml"]()
+    processor.tokenizer.pad_token = None
+    batch = Collator(processor, None).train([simple("a"), simple("b", answer="one two three four")])
+    mask = batch.inputs["attention_mask"].bool()
+    assert not mask.all()
+    assert set(batch.inputs["input_ids"][~mask].tolist()) == {processor.tokenizer.eos_token_id}
 
 
 def test_a_processor_without_a_template_is_refused() -> None:

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.row import Row
+from lmmcl.data.row_view import RowView
 from lmmcl.data.task import Part, Task
 from lmmcl.errors import UserError
 from lmmcl.scorers import exact_match
@@ -66,6 +67,10 @@ def serve(
         ({"num_workers": -1}, "data.num_workers"),
         ({"max_eval_samples": 0}, "data.max_eval_samples"),
         ({"on_too_long": "cut"}, "data.on_too_long .*'cut'"),
+        ({"on_bad_row": "skip"}, "data.on_bad_row .*'skip'"),
+        ({"scoring": "lmms"}, "data.scoring .*'lmms'"),
+        ({"root": "nowhere"}, "data.root .*nowhere"),
+        ({"tasks": [task()], "scoring": "lmms-eval"}, "data.tasks: a has no scorer of lmms-eval"),
         ({"tasks": ["cuont"]}, "data.tasks: there is no task 'cuont'; did you mean 'count'"),
         ({"held_out": ["chrat"]}, "data.held_out: there is no task 'chrat'; did you mean 'chart'"),
     ],
@@ -84,6 +89,29 @@ def test_the_command_line_parses_tasks_of_every_form() -> None:
     data = parser.instantiate(parser.parse_string(text)).data
     assert [(one.name, one.lr, one.epochs) for one in data.tasks] == [("count", None, 1), ("clock", 1e-4, 2)]
     assert [one.name for one in data.held_out] == ["chart"]
+
+
+def test_the_command_line_leaves_templates_and_column_ways_as_they_are(tmp_path: Path) -> None:
+    rows = [{"n": i, "a": {"b": ["x: y", i]}} for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TaskSequenceDataModule, "data")
+    text = f"""data:
+  on_bad_row: drop
+  scoring: robust
+  tasks:
+  - {{task: mine, path: {{train: [{tmp_path}/rows.jsonl], test: {tmp_path}/test.jsonl}},
+     prompt: "{{n}}", columns: {{id: null, answer: "a.b[0]"}}, split: {{dev: 0.2}}}}
+  held_out:
+  - {{task: other, hub: o/n, config: "1.0", revision: "0123", splits: {{test: train}}, prompt: "{{a}}: [b]\\n{{c}}"}}
+"""
+    (tmp_path / "test.jsonl").write_text(json.dumps({"n": 41, "a": {"b": ["z"]}}))
+    data = parser.instantiate(parser.parse_string(text)).data
+    row = data.eval_rows(data.tasks[0])[0]
+    assert (row.id, row.answer, row.messages[0]["content"][0]["text"]) == ("1", "z", "41")
+    source = data.held_out[0].source.source
+    assert (source.parts["test"].config, source.parts["test"].revision) == ("1.0", "0123")
+    assert source._make.form.prompt.template == "{a}: [b]\n{c}"
 
 
 def test_a_held_out_file_named_like_a_target_is_called_by_its_file(tmp_path: Path) -> None:
@@ -129,6 +157,27 @@ def test_a_step_sees_the_same_rows_on_any_number_of_processes(world: int, micro:
         of_step = [b for batches in ranks for b in batches[step * per_step : (step + 1) * per_step]]
         assert all(len(batch) <= (micro or 8) for batch in of_step)
         assert {name for batch in of_step for name in batch.ids} - {""} == expected
+
+
+def test_rows_are_measured_once_for_all_epochs_unless_a_list_may_have_changed() -> None:
+    made: list[int] = []
+
+    def make(place: int) -> Row:
+        made.append(place)
+        return simple(str(place))
+
+    data = TaskSequenceDataModule([task(epochs=2)], batch_size=8)
+    data.attach(llava(special=CHATML_TOKENS), None)
+    rows = RowView(range(20), make)
+    for epoch in range(2):
+        data.begin(0, rows, epoch, 0)
+        data.loader(0, 1)
+    assert made == list(range(20))
+    changing = [simple(str(place)) for place in range(9)]
+    for count in (9, 8):
+        data.begin(0, changing, 0, 0)
+        assert sum(map(len, data.loader(0, 1).data.windows)) == count
+        changing.pop()
 
 
 def test_epochs_differ_and_a_later_start_is_the_rest_of_the_epoch() -> None:
@@ -177,7 +226,9 @@ def test_the_fingerprint_is_plain_and_changes_with_what_changes_results() -> Non
         TaskSequenceDataModule([task(count=31)]),
         TaskSequenceDataModule([task(lr=1e-3)]),
         TaskSequenceDataModule([task()], [task("b")]),
+        TaskSequenceDataModule([task()], on_bad_row="drop"),
+        TaskSequenceDataModule([task(lmms_eval=exact_match)], scoring="lmms-eval"),
     ]
     assert all(data.fingerprint() != base for data in changed)
-    same = TaskSequenceDataModule([task()], micro_batch_size=4, num_workers=2)
+    same = TaskSequenceDataModule([task()], micro_batch_size=4, num_workers=2, root=".")
     assert same.fingerprint() == base

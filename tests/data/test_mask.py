@@ -13,6 +13,38 @@ def test_a_span_begins_behind_the_prompt_and_ends_with_the_end_of_turn() -> None
     assert [text[start:stop] for start, stop in spans] == ["yes<end>"]
 
 
+def test_the_last_answer_stands_right_behind_its_prompt_and_history_stays_as_it_is_written() -> None:
+    text, spans = answer_spans(
+        "row",
+        "u\nq<end>a \nyes<end>u\nr<end>a \nno<end>",
+        ["u\nq<end>a\n", "u\nq<end>a \nyes<end>u\nr<end>a\n"],
+        ["yes", "no"],
+        SPECIALS,
+        None,
+    )
+    assert text == "u\nq<end>a \nyes<end>u\nr<end>a\nno<end>"
+    assert [text[start:stop] for start, stop in spans] == ["yes<end>", "no<end>"]
+
+
+def test_a_thought_that_the_history_leaves_out_is_left_out() -> None:
+    prompts = ["q<end>a<think></think>\n", "q<end>ayes<end>r<end>a<think></think>\n"]
+    whole = "q<end>ayes<end>r<end>a<think></think>\nno<end>"
+    text, spans = answer_spans("row", whole, prompts, ["yes", "no"], SPECIALS, None)
+    assert text == whole
+    assert [text[start:stop] for start, stop in spans] == ["yes<end>", "no<end>"]
+
+
+def test_an_end_of_text_right_behind_the_end_of_turn_is_learned() -> None:
+    text, spans = answer_spans("row", "q<a>yes<end><eos>", ["q<a>"], ["yes"], [*SPECIALS, "<eos>"], "<eos>")
+    assert [text[start:stop] for start, stop in spans] == ["yes<end><eos>"]
+
+
+def test_a_line_break_that_the_template_adds_to_its_prompt_is_left_out() -> None:
+    text, spans = answer_spans("row", "q<end>a\n\n\nyes<end>", ["q<end>a\n\n"], ["yes"], SPECIALS, None)
+    assert text == "q<end>a\n\nyes<end>"
+    assert [text[start:stop] for start, stop in spans] == ["yes<end>"]
+
+
 def test_white_space_of_the_template_around_an_answer_is_learned() -> None:
     text, spans = answer_spans("row", "Q: q A: yes <end>", ["Q: q A:"], ["yes"], SPECIALS, "<eos>")
     assert [text[start:stop] for start, stop in spans] == [" yes <end>"]

@@ -195,13 +195,13 @@ GOOD = {"question": "q", "answer": "A"}
         ({"question": "<image> q", "answer": "A"}, "row 2: .*got 0 pictures for 1 places"),
         ({"messages": [{"role": "user", "content": "x"}]}, "row 2: the last turn must be the assistant's"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "row 2: a role must be one of .*got 'tool'"),
-        ({"messages": [{"content": "x"}]}, "row 2: a turn must have the key 'role'"),
+        ({"messages": [{"content": "x"}]}, "row 2: a turn must have the key 'role' or 'from'"),
         ({"messages": [{"role": "user", "content": 3}]}, "row 2: a turn's content must be a text or a list"),
         (
             {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
             "row 2: a part of a turn must be a text",
         ),
-        ({"conversations": ["x"]}, "row 2: a turn must have the key 'from'"),
+        ({"conversations": ["x"]}, "row 2: a turn must have the key 'role' or 'from'"),
     ],
 )
 def test_a_mistake_in_a_row_is_said_with_file_and_row(record: Any, message: str) -> None:
@@ -253,10 +253,10 @@ def test_a_missing_picture_inside_parquet_is_named_with_file_and_row() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"path": "none.jsonl"}, "there is no file none.jsonl"),
-        ({"path": "rows.csv"}, "must end in .json, .jsonl, .parquet"),
+        ({"path": "row.jsonl"}, r"there is no file row.jsonl .*did you mean 'rows\.jsonl'"),
+        ({"path": "rows.txt"}, "must end in .json, .jsonl, .csv, .tsv, .parquet, .arrow, .tar"),
         ({"path": {"training": "rows.jsonl"}}, "mapping of train, dev, test"),
-        ({"path": {"train": "rows.jsonl", "test": "rows.jsonl"}}, "a file of its own"),
+        ({"path": {"train": "rows.jsonl", "test": "rows.jsonl"}}, "files of its own"),
         ({"path": "rows.jsonl", "split": {"train": 0.5}}, "add up to 1"),
         ({"path": "rows.jsonl", "columns": {"picture": "x"}}, "columns: .*got 'picture'"),
         ({"path": "rows.jsonl", "split": {"train": 1.0}}, "must have rows for test"),
@@ -275,6 +275,6 @@ def test_a_mistake_in_the_yaml_is_said_with_the_way_out(options: dict[str, Any],
     write(plain(20))
     write([{**record, "id": f"x{record['id']}"} for record in plain(20)], "twin.jsonl")
     Path("empty.jsonl").write_text("\n")
-    Path("rows.csv").write_text("x")
+    Path("rows.txt").write_text("x")
     with pytest.raises(UserError, match=message):
         FileSource(**options)

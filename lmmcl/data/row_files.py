@@ -1,0 +1,187 @@
+"""Which files a ``path`` of the YAML stands for, and their records."""
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmmcl.data.bad_row import BadRows
+from lmmcl.data.nearest import nearest
+from lmmcl.data.picture_folder import FolderRecords
+from lmmcl.data.records import ChainedRecords, Records
+from lmmcl.data.tar_records import TarRecords
+from lmmcl.data.task import PARTS
+from lmmcl.data.text_records import TEXT_SUFFIXES, read_text
+from lmmcl.errors import UserError
+
+TABLE_SUFFIXES = (".parquet", ".arrow")
+SUFFIXES = (*TEXT_SUFFIXES, *TABLE_SUFFIXES, ".tar")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""What `datasets` calls the file of rows in a folder of pictures; its column of pictures is ``file_name``."""
+_PART_NAMES = {
+    "train": "train",
+    "dev": "dev",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "test": "test",
+}
+_NO_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
+
+
+def part_files(path: Any) -> dict[str, list[Path]]:
+    """The files of every part that has some; those of all parts together stand under ``all``.
+
+    Args:
+        path: a file, a folder, a text with ``*`` or ``{000..127}``, or a list of these; or a mapping of ``train``,
+            ``dev`` and ``test`` to them. A folder whose sub-folders are named as parts is such a mapping.
+
+    Raises:
+        UserError: a part is unknown, nothing has such a name, or two parts share a file.
+    """
+    if isinstance(path, Mapping):
+        wrong = [key for key in path if key not in PARTS]
+        if not path or wrong:
+            near = nearest(str(wrong[0]), PARTS) if wrong else ""
+            raise UserError(
+                f"path: must be files or a mapping of {', '.join(PARTS)} to files, got {dict(path)!r}; {near}"
+                "correct it."
+            )
+        files: dict[str, list[Path]] = {part: _expand(path[part]) for part in PARTS if part in path}
+    else:
+        parts = _part_folders(path)
+        files = {part: _expand(folder) for part, folder in parts.items()} if parts else {"all": _expand(path)}
+    real = [file.resolve() for each in files.values() for file in each]
+    if len(set(real)) < len(real):
+        raise UserError(
+            f"path: every part must have files of its own, got {path!r}; name files once for all parts to split them."
+        )
+    return files
+
+
+def read_files(files: Sequence[Path], image_folder: Path | None, bad: BadRows) -> Records:
+    """The records of files, in order.
+
+    Args:
+        files: as `part_files` gives them, at least one.
+        image_folder: relative paths of pictures start here; None: beside the file that names them.
+        bad: hears of rows that cannot be read.
+
+    Raises:
+        UserError: a file cannot be read as a whole, or shards stand among other files.
+    """
+    shards = [file for file in files if file.suffix == ".tar"]
+    if shards:
+        if len(shards) < len(files):
+            raise UserError(
+                f"path: tar shards must stand alone, got {', '.join(map(str, files))}; make two tasks."
+            )
+        return TarRecords(shards, image_folder or shards[0].parent)
+    if len(files) == 1:
+        return _read(files[0], image_folder, "", bad)
+    return ChainedRecords([_read(file, image_folder, f"{_short(file, files)}:", bad) for file in files])
+
+
+def stem(files: Sequence[Path]) -> str:
+    """A short name of files: of one its name without the suffix, of several their folder's."""
+    return files[0].stem if len(files) == 1 else files[0].absolute().parent.name
+
+
+def _read(file: Path, image_folder: Path | None, prefix: str, bad: BadRows) -> Records:
+    folder = (file if file.is_dir() else file.parent) if image_folder is None else image_folder
+    if file.suffix in TABLE_SUFFIXES or (file / "state.json").is_file():
+        from lmmcl.data.table_records import read_table  # here, as it imports datasets, which takes a second
+
+        return read_table(file, folder, prefix)
+    if file.is_dir():
+        return FolderRecords(file, folder, prefix)
+    return read_text(file, folder, prefix, bad)
+
+
+def _short(file: Path, files: Sequence[Path]) -> str:
+    """A file's name, with as many folders as tell it from the others."""
+    parts = file.absolute().parts
+    for count in range(1, len(parts)):
+        end = parts[-count:]
+        if sum(other.absolute().parts[-count:] == end for other in files) == 1:
+            return "/".join(end)
+    return str(file)
+
+
+def _expand(path: Any) -> list[Path]:
+    if isinstance(path, list | tuple) and path:
+        return [file for entry in path for file in _expand(entry)]
+    if not isinstance(path, str | Path) or not str(path):
+        raise UserError(f"path: must name files, got {path!r}; correct it.")
+    files = [file for text in _braces(str(path)) for file in _matching(text)]
+    return [file for found in files for file in (_inside(found) if found.is_dir() else [_known(found)])]
+
+
+def _braces(text: str) -> list[str]:
+    """``a-{008..010}.tar`` as ``a-008.tar``, ``a-009.tar``, ``a-010.tar``; ``{a,b}`` as both."""
+    found = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", text)
+    if found is None or Path(text).exists():
+        return [text]
+    if found[3] is not None:
+        middles = found[3].split(",")
+    else:
+        middles = [f"{number:0{len(found[1])}d}" for number in range(int(found[1]), int(found[2]) + 1)]
+        if not middles:
+            raise UserError(
+                f"path: {text} counts from {found[1]} to {found[2]}; write the smaller number first."
+            )
+    return [
+        one for middle in middles for one in _braces(text[: found.start()] + middle + text[found.end() :])
+    ]
+
+
+def _matching(text: str) -> list[Path]:
+    if Path(text).exists():
+        return [Path(text)]
+    if any(mark in text for mark in "*?["):
+        found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+        if found:
+            return found
+        raise UserError(f"path: nothing matches {text} (seen from {Path.cwd()}); correct the path.")
+    folder = Path(text).parent
+    near = nearest(Path(text).name, sorted(one.name for one in folder.iterdir())) if folder.is_dir() else ""
+    raise UserError(f"path: there is no file {text} (seen from {Path.cwd()}); {near}correct the path.")
+
+
+def _known(file: Path) -> Path:
+    if file.suffix not in SUFFIXES:
+        raise UserError(
+            f"path: a file of rows must end in {', '.join(SUFFIXES)}, got {file}; convert or rename it."
+        )
+    return file
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The files of rows in a folder, or the folder itself: a saved dataset, or one of pictures by class."""
+    if (folder / "state.json").is_file():
+        return [folder]
+    metadata = [folder / name for name in METADATA if (folder / name).is_file()]
+    if metadata:
+        return metadata[:1]
+    files = sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix in SUFFIXES and file.name not in _NO_ROWS and file.is_file()
+    )
+    if len({file.suffix for file in files}) > 1:
+        raise UserError(
+            f"path: the folder {folder} must hold files of rows of one kind, got {files[0].name} and "
+            f"{next(file for file in files if file.suffix != files[0].suffix).name}; name the files."
+        )
+    return files or [folder]
+
+
+def _part_folders(path: Any) -> dict[str, Path]:
+    folder = Path(path) if isinstance(path, str | Path) else None
+    if folder is None or not folder.is_dir() or (folder / "state.json").is_file():
+        return {}
+    names = [one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    parts = {_PART_NAMES[name]: folder / name for name in names if name in _PART_NAMES}
+    whole = len(parts) == len(names) and {"train", "test"} & parts.keys()
+    return {part: parts[part] for part in PARTS if part in parts} if whole else {}

@@ -1,0 +1,34 @@
+"""Rows that are made when they are asked for."""
+
+from collections.abc import Callable, Sequence
+from typing import overload
+
+from typing_extensions import override
+
+from lmmcl.data.row import Row
+
+
+class RowView(Sequence[Row]):
+    """Some of the rows of a source, in order. It keeps their positions only, and is cheap to send to a worker.
+
+    Args:
+        places: positions of the rows in the source.
+        make: makes the row at a position; for other processes it must be picklable.
+    """
+
+    def __init__(self, places: Sequence[int], make: Callable[[int], Row]) -> None:
+        self._places, self._make = places, make
+
+    @override
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    @override
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self._make(int(self._places[index]))

@@ -1,0 +1,22 @@
+"""What of a task decides the results of a run, as plain values."""
+
+from typing import Any
+
+from lmmcl.data.task import Task
+
+
+def task_fingerprint(task: Task) -> dict[str, Any]:
+    """The rows by their hash, the scorer by its name, and all overrides."""
+    scorer = task.scorer
+    name = getattr(scorer, "__qualname__", type(scorer).__qualname__)
+    return {
+        "name": task.name,
+        "rows": task.source.fingerprint(),
+        "scorer": f"{scorer.__module__}.{name}",
+        "max_new_tokens": task.max_new_tokens,
+        "epochs": task.epochs,
+        "lr": task.lr,
+        "recipe": task.recipe,
+        "batch_size": task.batch_size,
+        "max_train_samples": task.max_train_samples,
+    }
