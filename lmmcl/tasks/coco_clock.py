@@ -1,0 +1,21 @@
+"""Clocks of COCO photographs, asked and scored as `lmmcl.tasks.time_clock` does.
+
+Data: Jessemel/clockreading-coco (``image``, ``question``, ``answer``; its split train is the test).
+"""
+
+from lmmcl.data.hub import HubTable
+from lmmcl.data.task import Task
+from lmmcl.scorers import clock
+from lmmcl.scorers.lmms_eval import SCORERS
+from lmmcl.tasks.measured import MeasuredSource
+from lmmcl.tasks.time_clock import PROMPT, make_row
+
+TASK = Task(
+    "coco_clock",
+    MeasuredSource(
+        "coco_clock", {"test": HubTable("Jessemel/clockreading-coco", "train")}, make_row, identity=PROMPT
+    ),
+    clock,
+    32,
+    lmms_eval=SCORERS["coco_clock"],
+)
