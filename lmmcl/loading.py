@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,9 +14,13 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from lmmcl.errors import UserError
+from lmmcl.quirks import give_template, template_of
 
 EMBEDDED = {"mini": "mini"}
 """Checkpoints that ship with the package, by the name that a YAML may give as ``model.path``."""
+
+MISSING = re.compile(r"(\w+) requires the (\w+) library but it was not found")
+"""How transformers says that a package is missing; some processors need torchvision, for videos."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Checkpoint:
         """Tokenizer, image processor and chat template in one."""
         self.config()  # a processor's loader looks for many files, and without a network waits for each
         processor = _named(self.path, AutoProcessor.from_pretrained, self.location, **self._options())
-        if not getattr(processor, "chat_template", None):
+        give_template(processor)
+        if not template_of(processor):
             raise UserError(
                 f"model.path: the processor of {self.path} has no chat template; choose an instruct model."
             )
@@ -89,7 +95,13 @@ def _named(path: str, load: Any, *arguments: Any, **options: Any) -> Any:
     """Runs one of transformers' loaders; what it cannot find is the user's mistake and named as such."""
     try:
         return load(*arguments, **options)
-    except (OSError, ValueError, ImportError) as error:
+    except ImportError as error:
+        reason = str(error).strip().splitlines()[0]
+        if missing := MISSING.search(str(error)):
+            part, package = missing[1], missing[2].lower()
+            reason = f"its {part} needs {package}; pip install {package}"
+        raise UserError(f"model.path: could not load {path}: {reason}") from error
+    except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         where = "" if Path(arguments[0]).exists() else "there is no such folder, and as a hub id: "
         raise UserError(f"model.path: could not load {path}: {where}{reason}") from error

@@ -13,20 +13,23 @@ from lmmcl.errors import UserError
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Ids that end an answer: all that the checkpoint's generation config names, else the tokenizer's.
+    """Ids that end an answer: those of the checkpoint's generation config and the tokenizer's.
+
+    Some checkpoints name the end of text in one place and the end of turn in the other (Llama 3); an answer
+    that went on behind its end of turn would hold the next turn.
 
     Raises:
         UserError: the checkpoint names none.
     """
-    ids = model.generation_config.eos_token_id
-    if ids is None:
-        ids = tokenizer.eos_token_id
-    if ids is None:
+    own = model.generation_config.eos_token_id
+    named = [*(own if isinstance(own, list | tuple) else [own]), tokenizer.eos_token_id]
+    ids = list(dict.fromkeys(int(token) for token in named if token is not None))
+    if not ids:
         raise UserError(
             "model.path: the checkpoint must name a token that ends an answer, and neither its "
             "generation_config.json nor its tokenizer does; set eos_token_id in one of them."
         )
-    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]
+    return ids
 
 
 def greedy_config(model: Any, tokenizer: Any, max_new_tokens: int) -> GenerationConfig:

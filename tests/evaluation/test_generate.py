@@ -146,12 +146,12 @@ def test_right_padded_prompts_are_refused(checkpoint: tuple[Any, Any]) -> None:
         generate(model, processor, batch, 1)
 
 
-def test_end_tokens_come_from_the_checkpoint_then_from_the_tokenizer(checkpoint: tuple[Any, Any]) -> None:
+def test_end_tokens_come_from_the_checkpoint_and_from_the_tokenizer(checkpoint: tuple[Any, Any]) -> None:
     model, processor = checkpoint
     own = model.generation_config
     try:
         model.generation_config = GenerationConfig(eos_token_id=7)
-        assert end_tokens(model, processor.tokenizer) == [7]
+        assert end_tokens(model, processor.tokenizer) == [7, processor.tokenizer.eos_token_id]
         model.generation_config = GenerationConfig()
         assert end_tokens(model, processor.tokenizer) == [processor.tokenizer.eos_token_id]
         assert greedy_config(model, processor.tokenizer, 3).pad_token_id == processor.tokenizer.pad_token_id
