@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,17 @@ class Disk:
 
 def disk_of(module: ContinualLMM) -> Disk:
     """What the whole sequence of a module will write, on whatever number of processes."""
-    numel = module.anatomy.numel
     trained = [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
+    return disk_need(module.anatomy.numel, trained)
+
+
+def disk_need(numel: Mapping[str, int], trained: Sequence[Mapping[str, str]]) -> Disk:
+    """What a sequence will write.
+
+    Args:
+        numel: elements of every parameter.
+        trained: the parameters that each task trains, in order; at least one task.
+    """
     most = max(sum(numel[name] for name in names) for names in trained)
     so_far: set[str] = set()
     stages = 0

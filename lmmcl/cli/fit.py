@@ -2,15 +2,25 @@
 
 from collections.abc import Sequence
 
+from rich.console import Console
+from rich.markup import escape
+
 from lmmcl.cli.quiet import quiet
 
 USAGE = "lmmcl fit --config FILE [--run DIR] [--ckpt_path last] [--KEY VALUE ...] [--debug]"
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Trains from a config, or goes on with a run (``--ckpt_path last``)."""
+    """Trains from a config, or goes on with a run (``--ckpt_path last``), after the cheap part of the preflight."""
     quiet()
     from lmmcl.cli.sequence_cli import SequenceCLI
+    from lmmcl.preflight import cheap, refuse
 
     cli = SequenceCLI(arguments, USAGE)
+    found = cheap(cli.model, cli.datamodule)
+    refuse(found)
+    if cli.trainer.is_global_zero:
+        for finding in found:
+            if finding.level == "warning":
+                Console(stderr=True).print(f"[yellow]{escape(f'{finding.task} {finding.text}'.strip())}[/]")
     cli.trainer.fit(cli.model, cli.datamodule)

@@ -1,0 +1,203 @@
+"""What a run needs of each GPU's memory, by the strategy that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from lmmcl.anatomy import Anatomy
+from lmmcl.landmarks import prefixes
+from lmmcl.preflight.activations import Shape, generation_bytes, training_bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run takes place.
+
+    Args:
+        strategy: ``single``, ``ddp`` or ``fsdp2``.
+        world: processes, one on each device.
+        bf16: forwards compute in bf16 (``bf16-mixed``), else in fp32.
+        eager: the attention writes its scores out.
+        checkpointing: ``model.activation_checkpointing``.
+        mitigations: whether any keeps the weights as the task began.
+        device: bytes of one device's memory; None: not known.
+    """
+
+    strategy: str = "single"
+    world: int = 1
+    bf16: bool = True
+    eager: bool = False
+    checkpointing: bool = False
+    mitigations: bool = False
+    device: int | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """The largest batches of a run.
+
+    Args:
+        samples: of a training micro-batch.
+        length: tokens of the longest training sample.
+        pixels: numbers that one sample's pictures put into the vision tower.
+        answers: tokens of the longest answer.
+        prompts: samples of a batch of generation.
+        prompt: tokens of the longest prompt with its answer.
+    """
+
+    samples: int
+    length: int
+    pixels: int
+    answers: int
+    prompts: int
+    prompt: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes on each device.
+
+    Args:
+        weights: masters of all that is ever trained, and frozen tensors.
+        copies: bf16 copies of masters that autocast keeps, or what FSDP2 gathers at once.
+        gradients: of the task that trains most, DDP's buckets included.
+        optimizer: AdamW's two moments.
+        anchor: the mitigations' copy.
+        activations: as the run is set.
+        checkpointed: the same with activation checkpointing.
+        generation: weights gathered for it, keys and values, one layer at work.
+    """
+
+    weights: int
+    copies: int
+    gradients: int
+    optimizer: int
+    anchor: int
+    activations: int
+    checkpointed: int
+    generation: int
+
+    @property
+    def state(self) -> int:
+        """What training needs without a single sample; exact."""
+        return self.weights + self.gradients + self.optimizer + self.anchor
+
+    @property
+    def training(self) -> int:
+        """The peak of a training step."""
+        return self.state + self.copies + self.activations
+
+    @property
+    def evaluation(self) -> int:
+        """The peak of generation; gradients and optimizer are gone by then."""
+        return self.weights + self.anchor + self.generation
+
+
+def need_of(
+    anatomy: Anatomy,
+    shape: Shape | None,
+    trained: Sequence[Mapping[str, str]],
+    frozen_bytes: int,
+    place: Place,
+    load: Load | None,
+) -> Need:
+    """Bytes on each device: 16 a trained parameter (master 4, gradient 4, moments 8), else the checkpoint's size.
+
+    On FSDP2 all of these are shared out over the processes; beside them stand the root unit and two layers, gathered.
+
+    Args:
+        anatomy: of the model.
+        shape: its widths; None: nothing is known of activations.
+        trained: what each task trains, in order.
+        frozen_bytes: of a frozen parameter: 2 for a bf16 checkpoint; under 32-true all take 4.
+        place: where the run takes place.
+        load: its largest batches; None: no activations.
+    """
+    numel = anatomy.numel
+    ever = {name for names in trained for name in names}
+    most = max((sum(numel[name] for name in names) for names in trained), default=0)
+    held = sum(
+        count * (4 if name in ever or not place.bf16 else frozen_bytes) for name, count in numel.items()
+    )
+    share = place.world if place.strategy == "fsdp2" else 1
+    each = 2 if place.bf16 else 4
+    gathered = _gathered(anatomy, each) if share > 1 else 0
+    cast = 2 * most if place.bf16 and share == 1 else 0
+    kept = {
+        checkpointing: _activations(anatomy, shape, trained, place, load, each, checkpointing)
+        for checkpointing in (False, True)
+    }
+    generation = (
+        0 if shape is None or load is None else generation_bytes(shape, load.prompts * load.prompt, each)
+    )
+    whole = each * sum(numel.values()) if share > 1 else cast
+    return Need(
+        weights=held // share,
+        copies=gathered or cast,
+        gradients=(8 if place.strategy == "ddp" else 4) * most // share,
+        optimizer=8 * most // share,
+        anchor=4 * most // share if place.mitigations else 0,
+        activations=kept[place.checkpointing],
+        checkpointed=kept[True],
+        generation=whole + generation,
+    )
+
+
+def _gathered(anatomy: Anatomy, each: int) -> int:
+    """The root unit, which stays gathered, and two layers: one at work, one on its way."""
+    units = dict.fromkeys((*anatomy.decoder_layers, *anatomy.vision_blocks), 0)
+    root = 0
+    for name, count in anatomy.numel.items():
+        unit = next((prefix for prefix in prefixes(name) if prefix in units), None)
+        if unit is None:
+            root += count
+        else:
+            units[unit] += count
+    return each * (root + 2 * max(units.values(), default=0))
+
+
+def _activations(
+    anatomy: Anatomy,
+    shape: Shape | None,
+    trained: Sequence[Mapping[str, str]],
+    place: Place,
+    load: Load | None,
+    each: int,
+    checkpointing: bool,
+) -> int:
+    """Of the task that keeps most."""
+    if shape is None or load is None:
+        return 0
+    return max(
+        (
+            training_bytes(
+                shape,
+                set(names.values()),
+                first=_first(anatomy, names),
+                tokens=load.samples * load.length,
+                length=load.length,
+                pixels=load.samples * load.pixels,
+                answers=load.samples * load.answers,
+                checkpointing=checkpointing,
+                eager=place.eager,
+                each=each,
+            )
+            for names in trained
+        ),
+        default=0,
+    )
+
+
+def _first(anatomy: Anatomy, names: Collection[str]) -> int:
+    """Depth of the first decoder layer that keeps anything: all do where something before them trains."""
+    depths = [anatomy.layer_of(name) for name in names]
+    before = any(
+        depth is None and anatomy.group_of(name) in ("vision", "projector", "llm.embed", "llm.embed+head")
+        for name, depth in zip(names, depths, strict=True)
+    )
+    return (
+        0
+        if before
+        else min((depth for depth in depths if depth is not None), default=1 + max(anatomy.depth.values()))
+    )
