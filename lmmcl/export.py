@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
 
 from lmmcl.checkpoint import as_json, write_atomically
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
+from lmmcl.model_card import model_card
+from lmmcl.provenance import without_paths
 from lmmcl.run_folder import RunFolder
 
 PROVENANCE = "lmmcl.json"
+CARD = "README.md"
+SHARD = "5GB"
+"""Largest file of weights unless the user says otherwise: what the hub and its mirrors take without trouble."""
+_SIZE = re.compile(r"[1-9]\d*(KB|MB|GB|KiB|MiB|GiB)")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -52,16 +61,24 @@ class Rounding:
 
 @torch.no_grad()
 def export(
-    run: Path, stage: int | None, to: Path, dtype: str | None = None, overwrite: bool = False
+    run: Path,
+    stage: int | None,
+    to: Path,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    max_shard_size: str = SHARD,
 ) -> Rounding:
-    """Writes model, processor and where they come from.
+    """Writes model, processor, generation config, model card and where they come from.
+
+    Nothing that is written holds a path of this machine.
 
     Args:
         run: folder of the run.
         stage: its number, 0 for the base model; None: the last one.
         to: folder to make; it must not hold anything yet, unless it may be overwritten.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None: the checkpoint's own.
-        overwrite: replace files of the same names in a folder that holds some.
+        overwrite: replace files of the same names in a folder that holds some, and all weights that lie there.
+        max_shard_size: size above which the weights are split into several files, such as ``5GB`` or ``500MB``.
 
     Returns:
         What rounding took.
@@ -78,6 +95,8 @@ def export(
         )
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    if not _SIZE.fullmatch(max_shard_size):
+        raise UserError(f"--max_shard_size must be a size such as 5GB or 500MB, got {max_shard_size!r}.")
     name = folder.find_stage(stage)
     settings = json.loads(folder.config.read_bytes())["model"]
     keys = ("path", "revision", "trust_remote_code", "from_scratch")
@@ -89,13 +108,19 @@ def export(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(partial)
-        checkpoint.processor().save_pretrained(partial)
+        save(model, checkpoint, partial, max_shard_size)
         lineage = {
             key: value for key, value in folder.lineage(name).items() if key not in ("files", "checksums")
         }
-        write_atomically(partial / PROVENANCE, as_json({**lineage, "stage": name, "dtype": rounding.dtype}))
+        told = {**lineage, "stage": name, "dtype": rounding.dtype, "from_scratch": checkpoint.from_scratch}
+        told["base"] = without_paths(lineage["base"], "path")
+        write_atomically(partial / PROVENANCE, as_json(told))
+        write_atomically(partial / CARD, model_card(folder, name, str(rounding)).encode())
         to.mkdir(exist_ok=True)
+        new = {file.name for file in partial.iterdir()}
+        for stale in to.glob("model*.safetensors*"):
+            if stale.name not in new:
+                stale.unlink()  # a loader would prefer the one file of an older export to the new shards
         for file in sorted(partial.iterdir(), key=lambda path: path.name == PROVENANCE):
             shutil.copymode(partial / PROVENANCE, file)  # safetensors keeps a new file to its owner
             os.replace(file, to / file.name)
@@ -106,6 +131,29 @@ def export(
             f"--to: could not write {to} ({error}); make room or choose another folder."
         ) from error
     return rounding
+
+
+def save(model: Any, checkpoint: Checkpoint, to: Path, max_shard_size: str = SHARD) -> None:
+    """Writes weights, config, processor, and the checkpoint's generation config with all that it says.
+
+    Args:
+        model: of the checkpoint's kind, with the values to write; its own generation config is set aside.
+        checkpoint: where processor and generation config come from.
+        to: folder, made if missing.
+        max_shard_size: as transformers writes sizes.
+    """
+    try:
+        generation = GenerationConfig.from_pretrained(
+            checkpoint.location, revision=checkpoint.revision or "main"
+        )
+    except OSError:  # the checkpoint has none
+        generation = model.generation_config
+    # Not by save_pretrained of the model: it refuses settings that contradict each other, which checkpoints have
+    # (a temperature beside do_sample: false), and a model made from scratch knows only what its config says.
+    model.generation_config = GenerationConfig()
+    model.save_pretrained(to, max_shard_size=max_shard_size)
+    generation.to_json_file(to / GENERATION_CONFIG_NAME)
+    checkpoint.processor().save_pretrained(to)
 
 
 def _fill(model: Any, folder: RunFolder, stage: str, target: torch.dtype) -> Rounding:

@@ -1,18 +1,22 @@
 """An exported stage is a Hugging Face model that answers as the stage did, and the rounding is told."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from lmmcl import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
-from lmmcl.export import export
-from tests.tiny_run import TinyRun, command
+from lmmcl.export import export, save
+from lmmcl.loading import Checkpoint
+from lmmcl.world.mini import write_skeleton
+from tests.tiny_run import TinyRun, command, write_config
 
 
 def answers(folder: Path, task: str, limit: int) -> list[str]:
@@ -63,10 +67,89 @@ def test_bfloat16_tells_how_much_of_the_change_it_took(finished: TinyRun, tiny: 
     assert {value.dtype for value in written.values()} == {torch.bfloat16}
 
 
+def test_shards_answer_as_the_stage_did_and_a_tied_head_is_written_once(
+    finished: TinyRun, tmp_path: Path
+) -> None:
+    export(finished.path, None, tmp_path / "model", max_shard_size="50KB")
+    index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(index.values())) > 2
+    assert not [name for name in index if "lm_head" in name]
+    kept = (finished.path / "predictions/02-word/count.jsonl").read_text().splitlines()
+    assert answers(tmp_path / "model", "count", 5) == [json.loads(line)["prediction"] for line in kept]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_embeddings_and_head_that_trained_are_exported_whether_tied_or_not(
+    tiny: Path, tmp_path: Path, tied: bool
+) -> None:
+    checkpoint = Path(shutil.copytree(tiny, tmp_path / "checkpoint"))
+    shape = AutoConfig.from_pretrained(tiny)
+    shape.tie_word_embeddings = shape.text_config.tie_word_embeddings = tied
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForImageTextToText.from_config(shape).save_pretrained(checkpoint)
+    config = write_config(tmp_path, checkpoint, tmp_path / "run")
+    words = ["--model.recipe", "llm", "--data.tasks", "[{task: count, max_train_samples: 8}]"]
+    code, _, errors = command("fit", "--config", config, *words, "--trainer.callbacks", "[]")
+    assert code == 0, errors
+    export(tmp_path / "run", None, tmp_path / "model", max_shard_size="50KB")
+    index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())["weight_map"]
+    assert bool([name for name in index if "lm_head" in name]) != tied
+    kept = (tmp_path / "run/predictions/01-count/count.jsonl").read_text().splitlines()
+    assert answers(tmp_path / "model", "count", 5) == [json.loads(line)["prediction"] for line in kept]
+
+
+def test_new_shards_are_not_hidden_by_the_one_file_of_an_older_export(
+    finished: TinyRun, tmp_path: Path
+) -> None:
+    export(finished.path, 0, tmp_path / "model")
+    export(finished.path, 2, tmp_path / "model", "float32", overwrite=True, max_shard_size="50KB")
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    held = load_file(finished.path / "stages/02-word/weights.safetensors")
+    assert all(torch.equal(dict(model.named_parameters())[name], value) for name, value in held.items())
+
+
+def test_a_generation_config_is_kept_whole_even_where_its_settings_contradict_each_other(
+    finished: TinyRun, tmp_path: Path
+) -> None:
+    base = Path(json.loads(finished.path.joinpath("config.json").read_text())["model"]["path"])
+    asked = {
+        "do_sample": False,
+        "temperature": 0.2,
+        "max_new_tokens": 32,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
+    before = (base / "generation_config.json").read_text()
+    try:
+        (base / "generation_config.json").write_text(json.dumps(asked))
+        export(finished.path, 1, tmp_path / "model")
+    finally:
+        (base / "generation_config.json").write_text(before)
+    written = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert asked.items() <= written.items()
+
+
+def test_new_weights_get_the_generation_config_of_their_checkpoint(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(str(write_skeleton(tmp_path / "old")), from_scratch=True)
+    save(checkpoint.model(False, 0), checkpoint, tmp_path / "new")
+    written = json.loads((tmp_path / "new" / "generation_config.json").read_text())
+    assert {"do_sample": False, "max_new_tokens": 32}.items() <= written.items()
+
+
+def test_nothing_that_is_written_holds_a_path_of_this_machine(finished: TinyRun, tmp_path: Path) -> None:
+    export(finished.path, None, tmp_path / "model")
+    folders = {str(finished.path), str(tmp_path), str(Path.home()), str(Path.cwd()), tempfile.gettempdir()}
+    for file in (tmp_path / "model").iterdir():
+        assert not [folder for folder in folders if folder.encode() + b"/" in file.read_bytes()], file.name
+
+
 def test_the_folder_says_where_it_comes_from(finished: TinyRun, tmp_path: Path) -> None:
     export(finished.path, 1, tmp_path / "model")
     held = json.loads((tmp_path / "model" / "lmmcl.json").read_text())
     assert (held["stage"], held["tasks"], held["recipe"]) == ("01-count", ["count"], "sa_proj")
+    assert held["base"] == "tiny"
+    assert held["rows"] == 12
     assert len({path.stat().st_mode for path in (tmp_path / "model").iterdir()}) == 1
 
 
@@ -96,6 +179,8 @@ def test_mistakes_are_named(finished: TinyRun, tmp_path: Path) -> None:
         UserError, match=r"--stage: .* must hold stage 7, it holds 00-base, 01-count, 02-word"
     ):
         export(finished.path, 7, tmp_path / "model")
+    with pytest.raises(UserError, match="--max_shard_size must be a size such as 5GB or 500MB, got '5'"):
+        export(finished.path, None, tmp_path / "model", max_shard_size="5")
     with pytest.raises(UserError, match="--dtype must be one of"):
         export(finished.path, None, tmp_path / "model", "int8")
 

@@ -14,9 +14,13 @@ from lmmcl.errors import UserError
 
 COMMANDS = {
     "fit": "teach a model a sequence of tasks, and measure it before and after every one",
+    "preflight": "find what would go wrong in a run, before it, without loading weights",
     "validate": "measure a stage of a run, or any model, again",
+    "fetch": "fetch the pictures that a task's data name by address, such as pixmo_count's",
     "recipes": "show what each recipe would train in a model, and its memory",
     "export": "write a stage of a run as a Hugging Face folder",
+    "schema": "print the JSON schema of a config, for editors",
+    "completion": "print the completion of this command line for bash or zsh",
 }
 _PARENT_SECONDS = 15.0
 """How long a launched process waits for the first one, which as a rule met the same mistake, to say it and end."""
@@ -25,7 +29,7 @@ USAGE = f"""usage: lmmcl COMMAND ...
 Teach a large multimodal model new skills one after the other without losing the old ones, and measure both.
 
 commands:
-{chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:<12}{text}" for name, text in COMMANDS.items())}
 
 lmmcl COMMAND --help says more; --debug with any command shows the traceback of an error.
 A first run, in minutes on two CPU cores:  lmmcl fit --config configs/seq.yaml

@@ -16,11 +16,14 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="folder to make")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 [the checkpoint's own]")
+    parser.add_argument(
+        "--max_shard_size", metavar="SIZE", default="5GB", help="split weights above it into files [5GB]"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names in DIR")
     words = parser.parse_args(list(arguments))
     quiet()
     from lmmcl.export import export
 
     quiet_libraries()
-    rounding = export(words.run, words.stage, words.to, words.dtype, words.overwrite)
+    rounding = export(words.run, words.stage, words.to, words.dtype, words.overwrite, words.max_shard_size)
     print(f"{words.to} ({rounding})")

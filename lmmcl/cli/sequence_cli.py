@@ -16,6 +16,7 @@ from yaml import safe_load as yaml_load
 
 import lmmcl.callbacks
 from lmmcl.callbacks import HeldOutEvaluation
+from lmmcl.cli.help import SequenceParser
 from lmmcl.cli.mistakes import explain, moved, user_error_in
 from lmmcl.cli.quiet import quiet_libraries
 from lmmcl.cli.run_record import RunRecord
@@ -56,6 +57,7 @@ class SequenceCLI(LightningCLI):
             TaskSequenceDataModule,
             save_config_callback=None,
             trainer_defaults=DEFAULTS,
+            parser_class=SequenceParser,
             parser_kwargs={
                 "prog": " ".join(usage.split()[:2]),
                 "usage": usage,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import lmmcl.callbacks
 from tests.tiny_run import TinyRun, command, contents, write_config
 
 
@@ -48,8 +49,8 @@ def config(tiny: Path, tmp_path: Path) -> Path:
         (["--trainer.accelerator", "gpu"], "trainer: No supported gpu backend found!"),
         (
             ["--trainer.callbacks", "[LwFF]"],
-            "trainer.callbacks: there is no 'LwFF'; did you mean LwF? Known are HeldOutEvaluation, LwF, WiSEFT; "
-            "your own is named module.Class.",
+            "trainer.callbacks: there is no 'LwFF'; did you mean LwF? Known are "
+            f"{', '.join(lmmcl.callbacks.__all__)}; your own is named module.Class.",
         ),
         (
             ["--trainer.callbacks", "[{class_path: LwF, init_args: {weigth: 1}}]"],

@@ -1,0 +1,95 @@
+"""The help of the commands that read a config: our keys in full, Lightning's where a sequence uses them."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from argparse import ArgumentParser, HelpFormatter
+from collections.abc import Iterator
+
+from lightning.pytorch.cli import LightningArgumentParser
+from typing_extensions import override
+
+import lmmcl.callbacks
+from lmmcl.cli.entry import COMMANDS
+from lmmcl.cli.keys import TRAINER, Key, keys_of, sentence
+from lmmcl.data.parse import built_in_tasks
+from lmmcl.recipe import RECIPES
+
+_OPTIONS = {
+    "-h, --help": "this text.",
+    "-c, --config FILE": "a YAML with the keys below. Several make one: a later one wins, key by key; a list is "
+    "replaced, or grows by what stands under its name with a plus (held_out+: [scene]).",
+    "--print_config": "print the whole config that the other words give, defaults included, and leave.",
+    "--debug": "show the traceback of an error.",
+}
+_GROUPS = {
+    "": "the run",
+    "model": "model: what is taught",
+    "data": "data: the tasks",
+    "trainer": "trainer: where and how it runs (Lightning's Trainer)",
+}
+
+
+class SequenceParser(LightningArgumentParser):
+    """Lightning's parser with a help that fits a few screens."""
+
+    @override
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        names = {action.dest for action in self._actions}
+        # The parser of one class, such as --trainer.callbacks.help LwF asks for, keeps the usual help.
+        return sequence_help(self) if "model.path" in names else str(super().format_help(formatter))
+
+
+def sequence_help(parser: ArgumentParser, width: int | None = None) -> str:
+    """The help of a command that reads a config.
+
+    Args:
+        parser: of the command.
+        width: in columns; None: the terminal's, 110 at most.
+    """
+    width = min(width or shutil.get_terminal_size().columns, 110)
+    command = parser.prog.split()[-1]
+    about = COMMANDS.get(command, "")
+    lines = [f"usage: {parser.usage}", "", *([f"{about[0].upper()}{about[1:]}."] if about else [])]
+    lines += [*_wrapped("Every key of the YAML is an option, too: --model.lr 1e-5.", "", width), ""]
+    lines += ["options:"]
+    for option, text in _OPTIONS.items():
+        lines += [f"  {option}", *_wrapped(text, " " * 8, width)]
+    keys = keys_of(parser)
+    for group, title in _GROUPS.items():
+        shown = [key for key in keys if key.group == group and (group != "trainer" or _last(key) in TRAINER)]
+        lines += ["", f"{title}:"]
+        for key in shown:
+            grows = (
+                f", --{key.name}+"
+                if (key.appends and group != "trainer") or key.name == "trainer.callbacks"
+                else ""
+            )
+            lines += [f"  --{key.name}{grows} {key.kind}{_default(key)}", *_wrapped(key.text, " " * 8, width)]
+    others = [_last(key) for key in keys if key.group == "trainer" and _last(key) not in TRAINER]
+    lines += _wrapped(f"Lightning's other keys: {', '.join(others)}.", "  ", width)
+    lines += ["", "callbacks (--trainer.callbacks.help NAME says more; your own: module.Class):"]
+    for name in lmmcl.callbacks.__all__:
+        text = sentence(getattr(lmmcl.callbacks, name).__doc__ or "")
+        lines += [f"  {name}", *_wrapped(text, " " * 8, width)]
+    for title, words in (("recipes", [*RECIPES, "last_N", "first_N_frozen"]), ("tasks", built_in_tasks())):
+        lines += ["", f"{title}:", *_wrapped(", ".join(words), "  ", width)]
+    return "\n".join(lines) + "\n"
+
+
+def _last(key: Key) -> str:
+    return key.name.rpartition(".")[2]
+
+
+def _default(key: Key) -> str:
+    if key.required:
+        return " (must be given)"
+    value = str(key.default).lower() if isinstance(key.default, bool) else key.default
+    return "" if value in (None, (), []) else f" [{value}]"
+
+
+def _wrapped(text: str, indent: str, width: int) -> Iterator[str]:
+    yield from textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
