@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from lmmcl.agreement import agreed
 from lmmcl.errors import UserError
 from lmmcl.weights import local, placement
 
@@ -87,7 +88,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             parts[key] = part.clone()
         seen.add(part.data_ptr())
     with naming_disk_errors(path):
+        path.touch()
+        mode = path.stat().st_mode
         save_file(parts, path)
+        path.chmod(mode)  # safetensors makes a file that is its owner's alone
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     return {"bytes": path.stat().st_size, "sha256": digest(path), "pieces": pieces}
@@ -105,23 +109,24 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
         state: plain Python that JSON can hold.
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
-    if rank == 0:
-        if folder.exists():
-            shutil.rmtree(folder)
-        with naming_disk_errors(folder):
+    with agreed(), naming_disk_errors(folder):
+        if rank == 0:
+            if folder.exists():
+                shutil.rmtree(folder)
             folder.mkdir(parents=True)
-    _barrier()
     name = f"process-{rank:05d}.safetensors"
     mine = {key: tensor for key, tensor in tensors.items() if rank == 0 or isinstance(tensor, DTensor)}
-    written = {name: write_tensors(folder / name, mine)}
+    written = {}
+    with agreed():
+        written = {name: write_tensors(folder / name, mine)}
     gathered: list[Any] = [written]
     if dist.is_initialized():
         gathered = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, written)
-    if rank == 0:
-        files = {name: entry for part in gathered for name, entry in part.items()}
-        write_atomically(folder / MANIFEST, as_json({"files": files, "state": state}))
-    _barrier()
+    with agreed():
+        if rank == 0:
+            files = {name: entry for part in gathered for name, entry in part.items()}
+            write_atomically(folder / MANIFEST, as_json({"files": files, "state": state}))
 
 
 @dataclass(frozen=True)
@@ -229,8 +234,3 @@ class PieceReader:
             filled += values.numel()
         if filled != target.numel():
             raise BrokenFileError(f"{key}: the files hold {filled} of {target.numel()} values")
-
-
-def _barrier() -> None:
-    if dist.is_initialized():
-        dist.barrier()

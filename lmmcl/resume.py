@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from lmmcl import checkpoint as files
+from lmmcl.agreement import agreed
 from lmmcl.checkpoint import BrokenFileError, Checkpoint
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback
@@ -87,15 +88,16 @@ def newest(run: RunFolder, trainer: Trainer) -> Checkpoint | None:
         UserError: there are checkpoints, and all of them are damaged.
     """
     found: str | None = None
-    if trainer.is_global_zero:
-        found, damaged = _newest_whole(run)
-        for line in damaged:
-            warnings.warn(f"not used: {line}", stacklevel=2)
-        if found is None and damaged:
-            raise UserError(
-                f"--ckpt_path last: no checkpoint in {run.last} is whole ({'; '.join(damaged)}). "
-                "Start afresh in another folder with --run."
-            )
+    with agreed():
+        if trainer.is_global_zero:
+            found, damaged = _newest_whole(run)
+            for line in damaged:
+                warnings.warn(f"not used: {line}", stacklevel=2)
+            if found is None and damaged:
+                raise UserError(
+                    f"--ckpt_path last: no checkpoint in {run.last} is whole ({'; '.join(damaged)}). "
+                    "Start afresh in another folder with --run."
+                )
     found = trainer.strategy.broadcast(found)
     return Checkpoint(type(run.last)(found)) if found else None
 
@@ -130,8 +132,9 @@ def restore_model(checkpoint: Checkpoint, module: ContinualLMM) -> None:
     if held != parameters.keys():
         odd = sorted(held ^ parameters.keys())
         raise UserError(f"{checkpoint.path}: {len(odd)} tensors do not fit the recipe, for example {odd[0]}.")
-    for name, parameter in parameters.items():
-        reader.read_into(f"model/{name}", parameter)
+    with agreed():
+        for name, parameter in parameters.items():
+            reader.read_into(f"model/{name}", parameter)
 
 
 def _optimizer_tensors(trainer: Trainer, module: ContinualLMM) -> dict[str, Tensor]:
@@ -173,7 +176,8 @@ def restore_optimizer(checkpoint: Checkpoint, trainer: Trainer, module: Continua
 def restore_callbacks(checkpoint: Checkpoint, run: RunFolder, module: ContinualLMM) -> None:
     """Loads the state of all stage callbacks; before the model's, since a reference to stage 0 is the model as loaded.
 
-    Callbacks that referred to one tensor of a stage share one copy, as they did when it was saved.
+    Callbacks that shared one copy of a stage's tensor when it was saved share one again; one that had a copy of its
+    own, which it may write into, gets its own.
     """
     state, reader = checkpoint.state, checkpoint.reader()
     callbacks = {callback.name: callback for callback in module.stage_callbacks}
@@ -185,14 +189,14 @@ def restore_callbacks(checkpoint: Checkpoint, run: RunFolder, module: ContinualL
     stages = sorted({reference["stage"] for reference in state["references"].values()})
     readers = {stage: run.stage_reader(stage) for stage in stages if stage != BASE}
     parameters = dict(module.model.named_parameters())
-    shared: dict[tuple[str, str], Tensor] = {}
+    shared: dict[str, Tensor] = {}
     for key, reference in state["references"].items():
-        stage, name = reference["stage"], reference["key"]
-        if (stage, name) not in shared:
+        stage, name, holder = reference["stage"], reference["key"], reference["holder"]
+        if holder not in shared:
             base = parameters[name].detach().clone() if stage == BASE else _read(readers[stage], name, module)
-            shared[stage, name] = base
+            shared[holder] = base
         _, owner, entry = key.split("/", 2)
-        callbacks[owner].tensors[entry] = shared[stage, name]
+        callbacks[owner].tensors[entry] = shared[holder]
 
 
 def _read(reader: files.PieceReader, key: str, module: ContinualLMM) -> Tensor:
@@ -206,7 +210,11 @@ def _read(reader: files.PieceReader, key: str, module: ContinualLMM) -> Tensor:
 
 
 def _references(run: RunFolder, kept: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
-    """Callback tensors that a stage holds already, found by checksum."""
+    """Callback tensors that a stage holds already, found by checksum.
+
+    Returns:
+        by key, the ``stage``, the ``key`` of the tensor in it, and the ``holder``: the first key of the same tensor.
+    """
     if not kept:
         return {}
     known: dict[str, dict[str, str]] = {}
@@ -215,8 +223,11 @@ def _references(run: RunFolder, kept: Mapping[str, Tensor]) -> dict[str, dict[st
             known.setdefault(value, {"stage": stage, "key": name})
     sums = checksums(kept)
     found = {key: known.get(value) for key, value in sums.items()}
+    holders: dict[int, str] = {}
+    for key, tensor in kept.items():
+        holders.setdefault(id(tensor), key)
     return {
-        key: reference
+        key: {**reference, "holder": holders[id(kept[key])]}
         for key, reference in found.items()
         if reference is not None and reference["key"] == key.rsplit("/", 1)[-1]
     }

@@ -10,7 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
+from lmmcl.agreement import agreed
 from lmmcl.checkpoint import Checkpoint
+from lmmcl.data.bad_row import write_bad_rows
 from lmmcl.data.row import Row
 from lmmcl.decisive import decisive_config
 from lmmcl.disk import check_disk
@@ -231,14 +233,17 @@ class SequenceDriver(Callback):
             if self.position.phase == "train":
                 return {}  # the driver saves the step first
             self._exit()
-        if trainer.is_global_zero:
-            store = PredictionStore(self.run.predictions)
-            for result in results.values():
-                store.keep(stage.predictions, result_key(stage.weights, result.task, {}), result)
+        with agreed():
+            if trainer.is_global_zero:
+                store = PredictionStore(self.run.predictions)
+                for result in results.values():
+                    store.keep(stage.predictions, result_key(stage.weights, result.task, {}), result)
+                write_bad_rows(self.run.path, module.data.bad_rows)
         if results:
             self.matrix.put(stage.index, stage.folder, results.values(), variant=variant or "")
-            if trainer.is_global_zero:
-                self.matrix.save(self.run.path)
+            with agreed():
+                if trainer.is_global_zero:
+                    self.matrix.save(self.run.path)
             self.report_stage(self.matrix, stage.folder, variant or "")
         return {name: result.mean for name, result in results.items()}
 
@@ -282,6 +287,9 @@ class SequenceDriver(Callback):
         rows = data.train_rows(index)
         for mitigation in module.mitigations:
             rows = mitigation.select(trainer, module, task, rows)
+        with agreed():
+            if trainer.is_global_zero:
+                write_bad_rows(self.run.path, data.bad_rows)
         self._rows = rows
         self._steps_per_epoch = data.steps_per_epoch(len(rows), index)
         module.steps_in_task = self._steps_per_epoch * task.epochs
@@ -308,7 +316,8 @@ class SequenceDriver(Callback):
         self._save(trainer, module)
 
     def _save(self, trainer: Trainer, module: ContinualLMM) -> None:
-        self.run_log.flush()
+        with agreed():
+            self.run_log.flush()
         save(self.run, trainer, module, asdict(self.position), self.position.name, self.sums)
 
     # Stopping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch.distributed as dist
 from lightning.pytorch import Trainer
 
+from lmmcl.agreement import agreed
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
 from lmmcl.run_folder import RunFolder
@@ -31,16 +31,16 @@ def write_stage(
         value = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter.detach()
         if trainer.is_global_zero:
             whole[name] = value.detach().cpu()
-    if trainer.is_global_zero:
-        lineage = {
-            "base": module.hparams["path"],
-            "checksums": sums,
-            "index": stage.index,
-            "recipe": None if stage.task is None else module.recipe_of(stage.task).spec,
-            "tasks": [task.name for task in learned],
-            "weights": stage.weights,
-            "without_gradient": module.without_gradient,
-        }
-        run.write_stage(stage.folder, whole, lineage)
-    if dist.is_initialized():
-        dist.barrier()
+    with agreed():
+        if trainer.is_global_zero:
+            lineage = {
+                "base": module.hparams["path"],
+                "checksums": sums,
+                "index": stage.index,
+                "recipe": None if stage.task is None else module.recipe_of(stage.task).spec,
+                "rows": 0 if stage.task is None else len(module.data.train_rows(stage.index - 1)),
+                "tasks": [task.name for task in learned],
+                "weights": stage.weights,
+                "without_gradient": module.without_gradient,
+            }
+            run.write_stage(stage.folder, whole, lineage)

@@ -39,6 +39,12 @@ def test_what_is_saved_is_read_back(folder: Path) -> None:
     assert reader.read("b").item() == 3.0 and reader.read("c").dtype == torch.bfloat16
 
 
+def test_its_files_may_be_read_by_whoever_may_read_a_new_file(folder: Path) -> None:
+    usual = folder / "usual"
+    usual.touch()
+    assert {path.stat().st_mode for path in (folder / "00000001").iterdir()} == {usual.stat().st_mode}
+
+
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "half a manifest"])
 def test_a_damaged_checkpoint_is_named(folder: Path, damage: str) -> None:
     newest = folder / "00000002"

@@ -7,17 +7,31 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 
+from lmmcl.agreement import agree, agreed
 from lmmcl.data.batch import Batch
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.predictions import PredictionStore
+from lmmcl.evaluation.processes import anyone, from_first, in_order, world
 from lmmcl.evaluation.result import Example, TaskResult
 from lmmcl.scorers.score import Scorer
 
-__all__ = ["EvaluationStopped", "Example", "Kept", "TaskResult", "evaluate", "evaluate_task"]
+__all__ = [
+    "EvaluationStopped",
+    "Example",
+    "Kept",
+    "TaskResult",
+    "answered",
+    "evaluate",
+    "evaluate_task",
+    "measured",
+]
+
+
+Length = tuple[int, int]
+"""How long a prompt is: its pictures, then its characters."""
 
 
 class Measured(Protocol):
@@ -81,52 +95,78 @@ class EvaluationStopped(Exception):  # noqa: N818 - a request that was met, not 
     """The evaluation was asked to stop between two batches; tasks already done are kept."""
 
 
-def length(row: Row) -> tuple[int, int]:
+def length(row: Row) -> Length:
     """How long a row's prompt is, without opening its pictures: number of pictures, then characters."""
     texts = (part.get("text", "") for message in row.messages[:-1] for part in message["content"])
     return len(row.images), sum(len(text) for text in texts)
 
 
-def batches(rows: Sequence[Row], batch_size: int) -> list[list[int]]:
-    """Indices of the rows in batches of similar length, longest first: a lack of memory shows at once.
+def batches(lengths: Sequence[Length], batch_size: int) -> list[list[int]]:
+    """Indices of rows in batches of similar length, longest first: a lack of memory shows at once.
 
     The batches do not depend on the number of processes: neither do the answers, not even in bf16.
     """
-    order = sorted(range(len(rows)), key=lambda i: (length(rows[i]), -i), reverse=True)
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], -i), reverse=True)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def _world() -> tuple[int, int]:
-    """Rank and number of processes."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+def answered(
+    module: Speaker,
+    rows: Sequence[Row],
+    prompts: Callable[[Sequence[Row]], Batch],
+    max_new_tokens: int,
+    *,
+    lengths: Sequence[Length] | None = None,
+    batch_size: int = 32,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[tuple[int, str]]:
+    """Answers rows in batches; yields the positions and answers of this process (see `in_order`).
 
+    Call it on every process, inside ``module.inference()``, and use it up. Batches are dealt to the processes in turn.
+    One that runs out repeats a row whose answer is dropped, so that all of them take part in the same number of
+    forward passes (on FSDP2 a forward is collective).
 
-def _anyone(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any process: one that stops alone would leave the others waiting."""
-    if _world()[1] == 1:
-        return flag
-    shared = torch.tensor(int(flag), device=device)
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    return bool(shared.item())
+    Args:
+        module: the model, its processor and its device.
+        rows: at least one; the same on every process.
+        prompts: makes a left-padded batch of prompts.
+        max_new_tokens: longest answer in tokens.
+        lengths: of the rows, where `length` would have to open them to know.
+        batch_size: rows in a batch on one process.
+        stop: asked between batches; true on any process stops all.
+        progress: called with the number of rows done on all processes.
 
+    Raises:
+        EvaluationStopped: ``stop`` said so.
+        UserError: a row could not be answered on some process.
+    """
+    rank, processes = world()
+    dealt = batches(lengths if lengths is not None else [length(row) for row in rows], batch_size)
+    rounds = -(-len(dealt) // processes)
+    mine = [dealt[i] if i < len(dealt) else [] for i in range(rank, rounds * processes, processes)]
+    error: Exception | None = None
+    with ThreadPoolExecutor(max_workers=1) as ahead:
 
-def _from_first(value: Any) -> Any:
-    """Rank zero's value, on every process."""
-    if _world()[1] == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+        def collate(turn: int) -> Any:
+            return ahead.submit(lambda: prompts([rows[i] for i in mine[turn] or dealt[-1][-1:]]))
 
-
-def _from_all(value: list[Any]) -> list[Any]:
-    """The lists of all processes in one."""
-    world = _world()[1]
-    if world == 1:
-        return value
-    boxes: list[Any] = [None] * world
-    dist.all_gather_object(boxes, value)
-    return [item for box in boxes for item in box]
+        coming = collate(0)
+        for turn, indices in enumerate(mine):
+            if anyone(stop(), module.device):
+                raise EvaluationStopped
+            answers: list[str] = []
+            try:
+                batch: Batch = coming.result()
+                if turn + 1 < rounds:
+                    coming = collate(turn + 1)
+                answers = generate(module.model, module.processor, batch.to(module.device), max_new_tokens)
+            except Exception as failure:  # noqa: BLE001 - raised on every process, just below
+                error = failure
+            if anyone(error is not None, module.device):
+                agree(error)
+            yield from zip(indices, answers, strict=bool(indices))
+            progress(min((turn + 1) * processes * batch_size, len(rows)))
 
 
 def evaluate_task(
@@ -140,9 +180,6 @@ def evaluate_task(
     progress: Callable[[str, int, int], None] = lambda task, done, total: None,
 ) -> TaskResult:
     """Answers and scores all rows of one task; call it on every process, inside ``module.inference()``.
-
-    Batches are dealt to the processes in turn. One that runs out repeats a row whose answer is dropped, so
-    that all of them take part in the same number of forward passes (on FSDP2 a forward is collective).
 
     Args:
         module: the model, its processor and its device.
@@ -158,41 +195,28 @@ def evaluate_task(
 
     Raises:
         EvaluationStopped: ``stop`` said so.
-        UserError: the task has no rows.
+        UserError: the task has no rows, or one of them cannot be answered or scored.
     """
     if not rows:
         raise UserError(
             f"data: task {task.name} has no rows to evaluate; check its split and max_eval_samples."
         )
-    rank, world = _world()
-    dealt = batches(rows, batch_size)
-    rounds = -(-len(dealt) // world)
-    mine = [dealt[i] if i < len(dealt) else [] for i in range(rank, rounds * world, world)]
-    scored: list[tuple[int, Example]] = []
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-
-        def collate(turn: int) -> Any:
-            return ahead.submit(prompts, [rows[i] for i in mine[turn] or dealt[-1][-1:]])
-
-        coming = collate(0)
-        for turn, indices in enumerate(mine):
-            if _anyone(stop(), module.device):
-                raise EvaluationStopped(task.name)
-            batch: Batch = coming.result()
-            if turn + 1 < rounds:
-                coming = collate(turn + 1)
-            answers = generate(module.model, module.processor, batch.to(module.device), task.max_new_tokens)
-            for i, answer in zip(indices, answers, strict=bool(indices)):
-                scored.append(
-                    (i, Example.of(rows[i], answer, task.scorer(answer, rows[i].gold, rows[i].meta)))
-                )
-            progress(task.name, min((turn + 1) * world * batch_size, len(rows)), len(rows))
-    found = sorted(_from_all(scored), key=lambda pair: pair[0])
-    if [i for i, _ in found] != list(range(len(rows))):
-        raise RuntimeError(
-            f"task {task.name}: {len(rows)} rows gave {len(found)} answers over {world} processes"
-        )
-    return TaskResult(task.name, tuple(example for _, example in found))
+    answers = answered(
+        module,
+        rows,
+        prompts,
+        task.max_new_tokens,
+        batch_size=batch_size,
+        stop=stop,
+        progress=lambda done: progress(task.name, done, len(rows)),
+    )
+    pairs = list(answers)
+    with agreed():
+        scored = [
+            (i, Example.of(rows[i], answer, task.scorer(answer, rows[i].gold, rows[i].meta)))
+            for i, answer in pairs
+        ]
+    return TaskResult(task.name, tuple(in_order(scored, len(rows))))
 
 
 def evaluate(
@@ -224,32 +248,41 @@ def evaluate(
     Raises:
         EvaluationStopped: ``stop`` said so; results yielded before are kept.
     """
-    first = _world()[0] == 0
+    by_name = {task.name: task for task in tasks}
+
+    def measure(name: str) -> TaskResult:
+        settings: dict[str, Any] = {"batch_size": batch_size, "stop": stop, "progress": progress}
+        return evaluate_task(module, by_name[name], rows_by_task[name], prompts, **settings)
+
+    yield from measured(module, list(by_name), measure, kept)
+
+
+def measured(
+    module: Speaker, tasks: Sequence[str], measure: Callable[[str], TaskResult], kept: Kept | None
+) -> Iterator[TaskResult]:
+    """The results that are kept, then those that have to be measured, each kept before it is yielded.
+
+    Args:
+        module: opened for inference while something is measured.
+        tasks: their names.
+        measure: measures a task, on every process and with the same result.
+        kept: where results are looked up and written, by the first process alone.
+    """
+    first = world()[0] == 0
     results: dict[str, TaskResult | None] = {}
-    for task in tasks:
-        held = (
-            kept.store.find(kept.stage, task.name, kept.keys[task.name])
-            if kept is not None and first
-            else None
-        )
-        results[task.name] = _from_first(held)
-    pending = [task for task in tasks if results[task.name] is None]
-    for task in tasks:
-        if (held := results[task.name]) is not None:
-            yield held
+    for name in tasks:
+        held = None
+        with agreed():
+            held = kept.store.find(kept.stage, name, kept.keys[name]) if kept is not None and first else None
+        results[name] = from_first(held)
+    yield from (held for held in results.values() if held is not None)
+    pending = [name for name in tasks if results[name] is None]
     if not pending:
         return
     with module.inference():
-        for task in pending:
-            result = evaluate_task(
-                module,
-                task,
-                rows_by_task[task.name],
-                prompts,
-                batch_size=batch_size,
-                stop=stop,
-                progress=progress,
-            )
-            if kept is not None and first:
-                kept.store.write(kept.stage, kept.keys[task.name], result)
+        for name in pending:
+            result = measure(name)
+            with agreed():
+                if kept is not None and first:
+                    kept.store.write(kept.stage, kept.keys[name], result)
             yield result

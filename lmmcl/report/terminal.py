@@ -186,8 +186,34 @@ def _matrix_cell(stage: Stage, base: Stage, task: str) -> Text:
     return Text(f"{'*' if trained else ''}{score:.1f}".rjust(_STAGE_WIDTH), style=style)
 
 
+def unreadable(matrix: Matrix, named: int = 5) -> str:
+    """Which answers could not be read, and when: a lost format looks like forgetting in the scores, and is not.
+
+    Args:
+        matrix: of the run.
+        named: so many tasks are named, those with the most unreadable answers.
+
+    Returns:
+        Such as ``could not be read: chart 12.0 % after stage 2 (base 1.0 %), count 3.0 % in the base model``, each
+        task at its worst stage, the first of equals; empty where every answer was read.
+    """
+    worst = []
+    for task in matrix.tasks:
+        shares = {stage.index: stage.cells[task].unparsed for stage in matrix.finals if task in stage.cells}
+        at = max(shares, key=lambda index: (shares[index], -index), default=0)
+        if shares.get(at):
+            base = f" (base {100 * shares[0]:.1f} %)" if at and shares.get(0) else ""
+            when = f"after stage {at}{base}" if at else "in the base model"
+            worst.append((shares[at], f"{task} {100 * shares[at]:.1f} % {when}"))
+    worst.sort(key=lambda pair: -pair[0])
+    texts = [text for _, text in worst[:named]]
+    if len(worst) > named:
+        texts.append(f"{len(worst) - named} more in matrix.csv")
+    return f"could not be read: {', '.join(texts)}" if texts else ""
+
+
 def final_summary(matrix: Matrix, summary: Summary, width: int = 80) -> RenderableType:
-    """What a run ends with: the matrix, the four numbers with their intervals, and what flipped.
+    """What a run ends with: the matrix, the four numbers with their intervals, what flipped and what was unreadable.
 
     Args:
         matrix: of the run.
@@ -205,6 +231,8 @@ def final_summary(matrix: Matrix, summary: Summary, width: int = 80) -> Renderab
                 f"held-out answers: {lost:.1f} % went from right to wrong, {gained:.1f} % from wrong to right"
             )
         )
+    if unread := unreadable(matrix):
+        parts.append(Text(unread, style="yellow"))
     if critical := summary.critical_flips:
         parts.append(
             Text(f"critical answers lost ({len(critical)}): {', '.join(critical[:10])}", style="bold red")

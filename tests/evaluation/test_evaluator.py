@@ -18,10 +18,10 @@ from torch.multiprocessing.spawn import spawn
 from lmmcl.data.batch import Batch
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
-from lmmcl.evaluation.evaluator import EvaluationStopped, Kept, batches, evaluate, evaluate_task
+from lmmcl.evaluation.evaluator import EvaluationStopped, Kept, batches, evaluate, evaluate_task, length
 from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.result import TaskResult
-from lmmcl.scorers import Scorer, integer
+from lmmcl.scorers import Score, Scorer, integer
 
 SIZES = (1, 2, 3, 7, 8, 9, 40)
 
@@ -112,7 +112,7 @@ def test_every_row_is_scored_once_in_its_order(n: int) -> None:
 
 def test_batches_hold_rows_of_similar_length_longest_first() -> None:
     several = rows(40)
-    dealt = batches(several, 7)
+    dealt = batches([length(row) for row in several], 7)
     sizes = [len(several[i].messages[0]["content"][0]["text"]) for batch in dealt for i in batch]
     assert sizes == sorted(sizes, reverse=True)
     assert sorted(i for batch in dealt for i in batch) == list(range(40))
@@ -140,6 +140,23 @@ def one_rank(rank: int, folder: Path) -> None:
             progress=lambda *_: done.append(1),
         )
     assert len(done) == 1
+    # Row 5 is broken, or cannot be scored, on one process alone: all of them hear of it.
+    with pytest.raises(UserError, match="row r5 is broken"), (echo := Echo()).inference():
+        evaluate_task(echo, Task("t"), rows(40), broken, batch_size=4)
+    with pytest.raises(UserError, match="r5 has no gold"), (echo := Echo()).inference():
+        evaluate_task(echo, Task("t", unscorable), rows(40), prompts, batch_size=4)
+
+
+def broken(chosen: Sequence[Row]) -> Batch:
+    if any(row.id == "r5" for row in chosen):
+        raise UserError("row r5 is broken")
+    return prompts(chosen)
+
+
+def unscorable(prediction: str, gold: Any, meta: Any) -> Score:
+    if prediction == "5":
+        raise UserError("row r5 has no gold answer")
+    return Score(1.0)
 
 
 def rank_main(rank: int, folder: str) -> None:

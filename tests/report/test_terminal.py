@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping, Sequence
 
 import pytest
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.console import Console
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.result import Example, TaskResult
 from lmmcl.evaluation.summary import summarise
-from lmmcl.report.terminal import final_summary, matrix_table, stage_table
+from lmmcl.report.terminal import final_summary, matrix_table, stage_table, unreadable
 from tests.report.fake_run import fake_run, result
 
 
@@ -41,6 +42,46 @@ def test_unreadable_answers_have_a_column_only_when_there_are_some() -> None:
     matrix, _ = fake_run()
     assert "unreadable" in plain(stage_table(matrix, "02-count"))
     assert "unreadable" not in plain(stage_table(matrix, "03-tissue"))
+
+
+def matrix_of(unparsed: Mapping[str, Sequence[float]], n: int = 200) -> Matrix:
+    """Every answer is right; so many of each task could not be read after each stage."""
+    matrix = Matrix(["count", "clock"], ["chart", "ocr", "x", "y", "z"])
+    for k in range(3):
+        results = [
+            TaskResult(t, [Example(str(i), "", "", 1.0, parsed=i >= shares[k] * n) for i in range(n)])
+            for t, shares in unparsed.items()
+        ]
+        matrix.put(k, f"{k:02d}-{['base', 'count', 'clock'][k]}", results)
+    return matrix
+
+
+def test_the_end_says_which_answers_could_not_be_read_and_when() -> None:
+    shares: dict[str, list[float]] = {
+        "count": [0, 0, 0],
+        "clock": [0.03, 0, 0.03],
+        "chart": [0.01, 0.02, 0.12],
+        "ocr": [0, 0.005, 0],
+    }
+    said = unreadable(matrix_of(shares))
+    assert said == (
+        "could not be read: chart 12.0 % after stage 2 (base 1.0 %), clock 3.0 % in the base model, "
+        "ocr 0.5 % after stage 1"
+    )
+    assert unreadable(matrix_of({"count": [0, 0, 0]})) == ""
+    assert unreadable(matrix_of(shares), named=1).endswith("(base 1.0 %), 2 more in matrix.csv")
+
+
+def test_a_run_ends_with_its_unreadable_answers() -> None:
+    matrix, summary = fake_run()
+    assert summary is not None
+    text = plain(final_summary(matrix, summary))
+    assert " ".join(unreadable(matrix).split()) in " ".join(text.split()) and "could not be read" in text
+
+
+def test_the_share_of_unreadable_answers_stands_in_the_files() -> None:
+    matrix = matrix_of({"chart": [0, 0.02, 0.12]})
+    assert [line.split(",")[8] for line in matrix.to_csv().splitlines()[1:]] == ["0.0", "0.02", "0.12"]
 
 
 def test_the_base_model_has_no_changes() -> None:

@@ -1,0 +1,56 @@
+"""One error for all processes: where one may fail alone, the others would wait for it in their next collective."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+from lmmcl.errors import UserError
+
+
+def agree(error: Exception | None) -> None:
+    """Raises on every process if any of them has an error; a collective.
+
+    Args:
+        error: this process's, None if all went well here.
+
+    Raises:
+        UserError: that of the lowest process that has an error, the same on all of them.
+        RuntimeError: it was another kind of error; the process itself raises the error it had.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        if error is not None:
+            raise error
+        return
+    mine = (
+        None
+        if error is None
+        else (isinstance(error, UserError), f"{type(error).__name__}: {error}", str(error))
+    )
+    said: list[tuple[bool, str, str] | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(said, mine)
+    failed = next((rank for rank, one in enumerate(said) if one is not None), None)
+    if failed is None:
+        return
+    first = said[failed]
+    assert first is not None
+    of_user, described, text = first
+    if of_user:
+        raise UserError(text) from error
+    if error is not None:
+        raise error
+    raise RuntimeError(f"process {failed} failed with {described}")
+
+
+@contextmanager
+def agreed() -> Iterator[None]:
+    """A block that all processes leave together, as from a barrier: an error of one is raised on all (see `agree`).
+
+    Nothing in the block may wait for another process, and no process may leave it by ``return``.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as failure:  # noqa: BLE001 - raised on every process, just below
+        error = failure
+    agree(error)
