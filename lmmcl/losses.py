@@ -1,4 +1,4 @@
-"""Pure losses per token, in fp32."""
+"""Pure losses of answer tokens and of weights, in fp32."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -34,3 +34,17 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
     divergence = functional.kl_div(log_student, log_teacher, reduction="none", log_target=True)
     return divergence.sum(dim=-1) * temperature**2
+
+
+def consolidation(values: Tensor, anchor: Tensor, importance: Tensor) -> Tensor:
+    """Σ F (θ − θ*)², the pull of EWC, MAS and SI towards old values.
+
+    Args:
+        values: θ.
+        anchor: θ*, of the same shape.
+        importance: F, of the same shape.
+
+    Returns:
+        a scalar.
+    """
+    return (importance * (values - anchor).square()).sum()

@@ -16,6 +16,12 @@ from tests.tiny import tiny_checkpoint
 from tests.tiny_run import TinyRun, tiny_run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What lmmcl keeps between runs, it keeps for this session only."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("caches"))
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from lmmcl.losses import cross_entropy, distillation
+from lmmcl.losses import consolidation, cross_entropy, distillation
 
 
 def test_cross_entropy_is_minus_the_log_of_the_softmax() -> None:
@@ -32,3 +32,8 @@ def test_a_student_that_equals_its_teacher_gets_no_gradient() -> None:
     assert loss.item() == 0.0
     assert student.grad is not None
     torch.testing.assert_close(student.grad, torch.zeros_like(student.grad), rtol=0, atol=1e-6)
+
+
+def test_consolidation_weighs_the_squared_distance_of_each_weight() -> None:
+    values, anchor = torch.tensor([3.0, 1.0]), torch.tensor([1.0, 2.0])
+    assert consolidation(values, anchor, torch.tensor([0.5, 3.0])).item() == 0.5 * 4 + 3.0 * 1

@@ -71,5 +71,5 @@ def test_the_plan_says_what_the_disk_must_hold(finished: TinyRun) -> None:
 
 
 def test_the_plan_fits_into_80_columns(finished: TinyRun) -> None:
-    table = finished.output.partition("task      ")[2].partition("measuring")[0]
+    table = finished.output.partition("task      ")[2].partition("base model")[0]
     assert max(len(line) for line in table.splitlines()) <= 80
