@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from typing_extensions import override
 
@@ -115,17 +116,18 @@ class HubSource:
         self._tables: dict[HubTable, TableRows] = {}
         self._places: dict[Part, list[int]] = {}
 
-    def at(self, root: str | Path | None) -> "HubSource":
+    def at(self, root: str | Path | None) -> Self:
         """The same source with its data under another root (None: the hub)."""
-        return HubSource(
-            self.parts,
-            self._make,
-            keep=self._keep,
-            root=None if root is None else Path(root),
-            dev_share=self._dev_share,
-            group=self._group,
-            identity=self._identity,
-        )
+        return self._changed(root=None if root is None else Path(root))
+
+    def undivided(self) -> Self:
+        """The same source, but that no dev part is cut from what is measured: the test split as it was published."""
+        return self._changed(_dev_share=0.0) if self._donor() == "test" else self
+
+    def _changed(self, **attributes: Any) -> Self:
+        other = copy(self)
+        vars(other).update(attributes, _tables={}, _places={})
+        return other
 
     def table(self, part: Part) -> "TableRows":
         """The records that a part's rows are made of, all of them.
@@ -149,7 +151,8 @@ class HubSource:
             self._places[name] = self._places_of(name, records)
         if not self._places[name]:
             raise UserError(
-                f"{self._table_of(name)}: no row is left for {name} of {len(records)}; correct what is kept of them."
+                f"{self._table_of(name)}: no row is left for {name} of {len(records)}; correct what is kept of them"
+                f"{'' if self._dev_share else ', or have a part cut for it by scoring: robust'}."
             )
         return RowView(self._places[name], _MakeRow(records, self._make, name))
 

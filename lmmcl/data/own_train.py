@@ -29,6 +29,12 @@ class OwnTrain:
         """The same with the base's data under another root."""
         return OwnTrain(self.train, self.base.at(root) if isinstance(self.base, RootedSource) else self.base)
 
+    def undivided(self) -> "OwnTrain":
+        """The same with the base's test split as it was published."""
+        return OwnTrain(
+            self.train, self.base.undivided() if isinstance(self.base, RootedSource) else self.base
+        )
+
     def split(self, name: Part) -> Sequence[Row]:
         """The rows of a part.
 

@@ -154,6 +154,8 @@ def _settled(task: Task, settings: TaskSettings, key: str) -> Task:
     source = task.source
     if settings.root is not None and isinstance(source, RootedSource):
         source = source.at(Path(settings.root).expanduser())
+    if settings.scoring == "lmms-eval" and isinstance(source, RootedSource):
+        source = source.undivided()
     reads = isinstance(source, FileSource | RootedSource)
     if settings.on_bad_row == "drop" and reads:
         source = DropBadRows(source, task.name)

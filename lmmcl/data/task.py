@@ -38,6 +38,10 @@ class RootedSource(Source, Protocol):
         """The same rows from copies under ``root``, a folder of ``<owner>/<name>``; None: from the hub."""
         ...
 
+    def undivided(self) -> Source:
+        """The same source with its test split as it was published: no dev part is cut from it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Task:

@@ -17,7 +17,8 @@ class TaskSettings:
     Args:
         root: folder that holds local copies of hub data as ``<root>/<owner>/<name>``; None: the hub.
         on_bad_row: whether a row that breaks is an error, or dropped and counted.
-        scoring: ``lmms-eval`` takes every task's scorer of that mode.
+        scoring: ``lmms-eval`` takes every task's scorer of that mode, and measures published test splits whole: no dev
+            part is cut from them.
 
     Raises:
         UserError: there is no such folder, or a value is unknown.

@@ -1,7 +1,6 @@
 """The rows of a task that the study only measures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from typing_extensions import override
@@ -37,11 +36,6 @@ class MeasuredSource(HubSource):
     ) -> None:
         super().__init__(parts, make, keep=keep, root=root, identity=identity)
         self._task = task
-        self._under = partial(MeasuredSource, task, parts, make, keep=keep, identity=identity)
-
-    @override
-    def at(self, root: str | Path | None) -> "MeasuredSource":
-        return self._under(root=None if root is None else Path(root))
 
     @override
     def split(self, name: Part) -> Sequence[Row]:

@@ -1,12 +1,15 @@
 """What holds for every task of the study: its gold answers score 1, its parts share nothing, its rows stay the same."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lmmcl.data.parse import parse_task
 from lmmcl.data.task import Part
+from lmmcl.data.task_settings import TaskSettings
 from lmmcl.errors import UserError
 from lmmcl.tasks import HELD_OUT, OTHERS, TARGETS, TASKS
 from tests.tasks.conftest import ROWS
@@ -156,3 +159,19 @@ def test_a_copy_with_newer_files_gives_the_newer_rows(tmp_path: Path) -> None:
     assert len(rows("ai2d", "test", tmp_path)) == 5
     write_fixtures(tmp_path, 6)
     assert len(rows("ai2d", "test", tmp_path)) == 6
+
+
+def test_the_lmms_eval_mode_measures_a_published_split_whole(root: Path) -> None:
+    settings = TaskSettings(root, scoring="lmms-eval")
+    for spec in ("ai2d", {"task": "ai2d", "train": str(own_rows(root))}):
+        source = parse_task(spec, settings=settings).source
+        whole = parse_task("ai2d", settings=TaskSettings(root)).source
+        assert len(source.split("test")) == len(whole.split("test")) + len(whole.split("dev"))
+        with pytest.raises(UserError, match=r"no row is left for dev .* by scoring: robust"):
+            source.split("dev")
+
+
+def own_rows(root: Path) -> Path:
+    path = root / "own.jsonl"
+    path.write_text(json.dumps({"id": 1, "question": "Which letter?", "answer": "A"}) + "\n")
+    return path
