@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForImageTextToText
+from typing_extensions import override
 
+from lmmcl import ContinualLMM, StageCallback, Task
 from lmmcl.callbacks import EWC
 from lmmcl.data.batch import IGNORED
 from lmmcl.errors import UserError
@@ -112,11 +115,16 @@ def test_online_adds_to_what_faded_and_keeps_one_anchor(tiny: Path, tmp_path: Pa
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-12)
 
 
-def test_a_task_that_shares_nothing_with_the_past_is_named(
-    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    law_fit(tiny, tmp_path, [EWC(batches=1)], kill_at=4)
-    assert "EWC does nothing in second: no task before it trained what it trains" in caplog.text
+def test_a_task_that_shares_nothing_with_the_past_is_named(tiny: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listen(StageCallback):
+        @override
+        def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
+            module.sequence.report_notice = said.append
+
+    law_fit(tiny, tmp_path, [Listen(), EWC(batches=1)], kill_at=4)
+    assert "EWC does nothing in second: no task before it trained what it trains." in said
 
 
 @pytest.mark.parametrize(
