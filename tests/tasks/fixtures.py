@@ -421,7 +421,16 @@ COPIES: dict[str, tuple[Copy, ...]] = {
 """The data sets by id. Columns and types are those of their cards; of the study's own, those that its code reads."""
 
 
-def write_fixtures(root: Path, rows: int = 8) -> None:
+LEARNED = (
+    "bentrevett/caltech-ucsd-birds-200-2011",
+    "allenai/pixmo-count",
+    "flaviagiammarino/path-vqa",
+    "lmms-lab/textvqa",
+)
+"""Data sets whose split ``train`` targets learn."""
+
+
+def write_fixtures(root: Path, rows: int = 8, learned: int | None = None) -> None:
     """Writes a copy of every data set of `lmmcl.tasks` below a folder, for ``data.root``.
 
     Every picture is another one, and every one of a split has the same file name, as those of the hub may. PixMo's
@@ -430,6 +439,7 @@ def write_fixtures(root: Path, rows: int = 8) -> None:
     Args:
         root: the folder.
         rows: of every split, from 1.
+        learned: of every split that a target learns, from 1; None: as many.
     """
     disable_progress_bars()
     for dataset, copies in COPIES.items():
@@ -437,10 +447,11 @@ def write_fixtures(root: Path, rows: int = 8) -> None:
         for copy in copies:
             file = folder / copy.file
             file.parent.mkdir(parents=True, exist_ok=True)
-            made = list(_rows(dataset, copy, rows))
+            trains = dataset in LEARNED and copy.split == "train"
+            made = list(_rows(dataset, copy, (learned or rows) if trains else rows))
             Dataset.from_list(made, features=copy.features).to_parquet(str(file))
         (folder / "README.md").write_text(_card(copies), encoding="utf-8")
-    write_pictures_of_pixmo(root, rows)
+    write_pictures_of_pixmo(root, max(rows, learned or rows))
 
 
 def pictures_of_pixmo(rows: int = 8) -> Iterator[bytes]:
