@@ -17,6 +17,8 @@ _TYPES = {
     "NoneType": "null",
     "dict": "a mapping",
     "list": "a list",
+    "Sequence": "a list",
+    "Mapping": "a mapping",
 }
 _SHORTEST = 300
 
@@ -131,13 +133,15 @@ def _wrong_type(text: str, key: str) -> str | None:
             kinds.append(words)
     if not kinds:
         return None
-    return f"{key} must be {' or '.join(kinds)}, got {value[1].strip()!r}."
+    given = value[1].strip()
+    plain = kinds == ["a list"] and re.fullmatch(r"[\w./-]+", given)
+    return f"{key} must be {' or '.join(kinds)}, got {given!r}{f'; write [{given}]' if plain else ''}."
 
 
 def _kind(expected: str) -> str:
     if expected.startswith("<class"):
-        name = expected.split("'")[1]
-        return _TYPES.get(name, name.rpartition(".")[2])
+        name = expected.split("'")[1].rpartition(".")[2]
+        return _TYPES.get(name, name)
     if expected.startswith("typing.Literal"):
         return "one of " + ", ".join(word.strip(" '\"") for word in expected[15:-1].split(","))
     return "a list of " + expected.split()[2]

@@ -40,6 +40,7 @@ def config(tiny: Path, tmp_path: Path) -> Path:
             "data.max_eval_samples must be a whole number or null, got 'many'.",
         ),
         (["--model.schedule", "linear"], "model.schedule must be one of cosine, constant, got 'linear'."),
+        (["--data.tasks", "count"], "data.tasks must be a list, got 'count'; write [count]."),
         (["--model.betas", "[0.9]"], "model.betas must be a list of 2, got '[0.9]'."),
         (["--ckpt_path", "x.ckpt"], "ckpt_path must be one of last or null, got 'x.ckpt'."),
         (["--run"], "--run needs a value behind it."),
