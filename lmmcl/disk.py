@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch import Trainer
 
 from lmmcl.errors import UserError
+from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.recipe_table import size_text
 from lmmcl.resume import KEPT
 from lmmcl.run_folder import RunFolder
@@ -18,8 +19,8 @@ from lmmcl.run_folder import RunFolder
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM
 
-_MASTER, _MOMENTS = 4, 8
-"""Bytes a trained parameter: its fp32 master, and AdamW's two moments while its task is trained."""
+_MASTER, _MOMENTS, _COPY = 4, 8, 4
+"""Bytes a trained parameter: its fp32 master, AdamW's two moments while its task is trained, a mitigation's copy."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,20 @@ class Disk:
 def disk_of(module: ContinualLMM) -> Disk:
     """What the whole sequence of a module will write, on whatever number of processes."""
     trained = [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
-    return disk_need(module.anatomy.numel, trained)
+    return disk_need(module.anatomy.numel, trained, module.mitigations)
 
 
-def disk_need(numel: Mapping[str, int], trained: Sequence[Mapping[str, str]]) -> Disk:
+def disk_need(
+    numel: Mapping[str, int],
+    trained: Sequence[Mapping[str, str]],
+    mitigations: Sequence[Mitigation] = (),
+) -> Disk:
     """What a sequence will write.
 
     Args:
         numel: elements of every parameter.
         trained: the parameters that each task trains, in order; at least one task.
+        mitigations: of the run; each says what it keeps (`Mitigation.copies`).
     """
     most = max(sum(numel[name] for name in names) for names in trained)
     so_far: set[str] = set()
@@ -59,7 +65,8 @@ def disk_need(numel: Mapping[str, int], trained: Sequence[Mapping[str, str]]) ->
     for names in trained:
         so_far |= names.keys()
         stages += _MASTER * sum(numel[name] for name in so_far)
-    checkpoint = _MASTER * sum(numel[name] for name in so_far) + _MOMENTS * most
+    copied = _COPY * copied_elements(mitigations, numel, trained, on_disk=True)
+    checkpoint = _MASTER * sum(numel[name] for name in so_far) + _MOMENTS * most + copied
     return Disk((KEPT + 1) * checkpoint, stages)
 
 

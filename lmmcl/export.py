@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
 
-from lmmcl.checkpoint import as_json, write_atomically
+from lmmcl.checkpoint import PieceReader, as_json, write_atomically
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.model_card import model_card
 from lmmcl.provenance import without_paths
 from lmmcl.run_folder import RunFolder
+from lmmcl.weights import checksums
 
 PROVENANCE = "lmmcl.json"
 CARD = "README.md"
@@ -84,7 +86,8 @@ def export(
         What rounding took.
 
     Raises:
-        UserError: there is no such run or stage, or the folder is not empty or cannot be written.
+        UserError: there is no such run or stage, the folder is not empty, cannot be written or holds the run or its
+            base model, or the base model is no longer the one that the run began with.
     """
     folder = RunFolder(run)
     if not folder.config.exists():
@@ -93,17 +96,20 @@ def export(
         raise UserError(
             f"--to: {to} must be a new or an empty folder; choose another one, or add --overwrite."
         )
+    settings = json.loads(folder.config.read_bytes())["model"]
+    keys = ("path", "revision", "trust_remote_code", "from_scratch")
+    checkpoint = Checkpoint(**{key: settings[key] for key in keys})
+    _refuse_what_is_needed(to, folder, checkpoint)
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     if not _SIZE.fullmatch(max_shard_size):
         raise UserError(f"--max_shard_size must be a size such as 5GB or 500MB, got {max_shard_size!r}.")
     name = folder.find_stage(stage)
-    settings = json.loads(folder.config.read_bytes())["model"]
-    keys = ("path", "revision", "trust_remote_code", "from_scratch")
-    checkpoint = Checkpoint(**{key: settings[key] for key in keys})
     model: Any = checkpoint.model(False, settings["seed"])
     target = model.dtype if dtype is None else DTYPES[dtype]
-    rounding = _fill(model, folder, name, target)
+    reader = folder.stage_reader(name)
+    model = _proved(model, checkpoint, folder, name, reader)
+    rounding = _fill(model, reader, target)
     partial = to.with_name(to.name + ".part")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -156,9 +162,63 @@ def save(model: Any, checkpoint: Checkpoint, to: Path, max_shard_size: str = SHA
     checkpoint.processor().save_pretrained(to)
 
 
-def _fill(model: Any, folder: RunFolder, stage: str, target: torch.dtype) -> Rounding:
+def _refuse_what_is_needed(to: Path, folder: RunFolder, checkpoint: Checkpoint) -> None:
+    """Raises UserError where an export would replace files of a run, or the model that its stages are made from."""
+    place = to.resolve()
+    inside = {folder.last.resolve(), folder.stage("").resolve()} & {place, *place.parents}
+    if place == folder.path.resolve() or inside or (to / "stages").exists():
+        raise UserError(f"--to: {to} holds a run, which an export would destroy; choose another folder.")
+    # New weights need only the shape: an export may take the place of the weights that lie there.
+    if not checkpoint.from_scratch and place == Path(checkpoint.location).resolve():
+        raise UserError(
+            f"--to: {to} is the run's model.path, which all its stages need; choose another folder."
+        )
+
+
+def _proved(model: Any, checkpoint: Checkpoint, folder: RunFolder, stage: str, reader: PieceReader) -> Any:
+    """The base model, whose tensors are proved to be those that the run held and the stage did not train.
+
+    It is loaded again in fp32 where the run held values that the checkpoint's own dtype rounds.
+
+    Raises:
+        UserError: it is not the model that the run began with.
+    """
+    held = json.loads(folder.config.read_bytes())
+    sums = folder.checksums(stage)
+    wrong = _differing(model, sums, reader)
+    if wrong and held["precision"] != "bf16-mixed" and not checkpoint.from_scratch:
+        model = checkpoint.model(True, held["model"]["seed"])
+        wrong = _differing(model, sums, reader)
+    if wrong:
+        way_out = (  # new weights are drawn on the device that trains; an export draws them on the CPU
+            "Weights made from scratch on a GPU are others here: export a stage that trained all of them."
+            if checkpoint.from_scratch
+            else "Put the former checkpoint back there (on the hub: that revision)."
+        )
+        raise UserError(
+            f"model.path: {checkpoint.path} is not the model that {folder.path} was begun with: {len(wrong)} tensors "
+            f"differ, for example {wrong[0]}. {way_out}"
+        )
+    return model
+
+
+def _differing(model: Any, sums: Mapping[str, str], reader: PieceReader) -> list[str]:
+    """Names of what the base model and the stage do not share, besides the values of what the stage trained."""
+    parameters, trained = dict(model.named_parameters()), set(reader.keys())
+    wrong = sums.keys() ^ parameters.keys()
+    for name in sums.keys() & parameters.keys():
+        value = parameters[name]
+        if name in trained:
+            same = tuple(value.shape) == reader.shape(name)
+        else:  # the run held it as it is, or in fp32: under 32-true, or where a later task trains it
+            same = sums[name] in (checksums({name: value})[name], checksums({name: value.float()})[name])
+        if not same:
+            wrong.add(name)
+    return sorted(wrong)
+
+
+def _fill(model: Any, reader: PieceReader, target: torch.dtype) -> Rounding:
     """Brings the whole model to a dtype, and the stage's values into it, rounded once from their masters."""
-    reader = folder.stage_reader(stage)
     parameters = dict(model.named_parameters())
     base = {name: parameters[name].detach().clone() for name in reader.keys()}
     model.to(target)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
@@ -67,11 +68,62 @@ class StageCallback(Callback):
         """After a stage was measured and written; ``task`` is None and scores are the base model's at stage 0."""
 
 
+@dataclass(frozen=True)
+class Copy:
+    """One fp32 copy of trained tensors that a mitigation keeps in ``tensors``.
+
+    Args:
+        of: what the present ``task`` trains, all that was trained ``so far``, or what ``each task`` trained, apart.
+        in_stage: equal to a stage's tensors: a checkpoint refers to the stage, and the copy needs no disk.
+        shared: ``module.anchor()``, one copy for all mitigations that keep it.
+    """
+
+    of: Literal["task", "so far", "each task"]
+    in_stage: bool = False
+    shared: bool = False
+
+
+ANCHOR = Copy("task", in_stage=True, shared=True)
+"""The weights as the present task began, from ``module.anchor()`` in ``on_task_start``."""
+
+
+def copied_elements(
+    mitigations: Sequence[Mitigation],
+    numel: Mapping[str, int],
+    trained: Sequence[Mapping[str, str]],
+    on_disk: bool = False,
+) -> int:
+    """Elements of all copies that mitigations keep, at most: after the last task, of the task that trains most.
+
+    Args:
+        mitigations: of the run.
+        numel: elements of every parameter.
+        trained: the parameters that each task trains, in order.
+        on_disk: only the copies that a checkpoint holds in full.
+    """
+    of_tasks = [sum(numel[name] for name in names) for names in trained]
+    sizes = {
+        "task": max(of_tasks, default=0),
+        "so far": sum(numel[name] for name in {name for names in trained for name in names}),
+        "each task": sum(of_tasks),
+    }
+    copies = [copy for mitigation in mitigations for copy in mitigation.copies()]
+    counted = [*(copy for copy in copies if not copy.shared), *{copy for copy in copies if copy.shared}]
+    return sum(sizes[copy.of] for copy in counted if not (on_disk and copy.in_stage))
+
+
 class Mitigation(StageCallback):
     """Something that acts against forgetting; mitigations act in the order in which they are listed.
 
     Override what the method needs. Every term is logged under ``name``.
     """
+
+    def copies(self) -> Sequence[Copy]:
+        """The copies of what trains that it keeps in ``tensors``, for the plan's and preflight's memory and disk.
+
+        One that says nothing is counted as keeping none.
+        """
+        return ()
 
     def select(
         self, trainer: Trainer, module: ContinualLMM, task: Task, rows: Sequence[Row]

@@ -85,6 +85,10 @@ class _Card:
         written = (self.given.get("data") or {}).get(key) or []
         return dict(zip(names, written if len(written) == len(names) else [None] * len(names), strict=True))
 
+    def data_of(self, spec: Any) -> str:
+        """What a task is made of, in words."""
+        return data_of(spec, copied=bool((self.given.get("data") or {}).get("root")))[0]
+
     def front_matter(self) -> dict[str, Any]:
         """What the hub reads: library, base model, datasets and results."""
         taught = [spec for name, spec in self.specs("tasks").items() if name in self.taught]
@@ -134,7 +138,7 @@ class _Card:
                 [
                     str(lineage["index"]),
                     name,
-                    data_of(specs[name])[0],
+                    self.data_of(specs[name]),
                     f"{lineage['rows']:,}" if "rows" in lineage else "-",
                     f"`{str(task['rows'])[:12]}`",
                     str(task["epochs"]),
@@ -172,7 +176,7 @@ class _Card:
                 for i, cell in enumerate(cells)
             ]
             specs = self.specs("tasks" if role == "target" else "held_out")
-            data = data_of(specs[task])[0] if task in specs else "measured by a callback"
+            data = self.data_of(specs[task]) if task in specs else "measured by a callback"
             examples = next((str(cell.n) for cell in cells if cell is not None), "-")
             lines.append([task, role, data, examples, *texts])
         heads = ["base model", *(f"after {row.name}" for row in rows[1:])]

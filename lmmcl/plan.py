@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.disk import disk_of, free_bytes
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.model import ContinualLMM
 from lmmcl.recipe_table import count_text, short_groups, size_text
 from lmmcl.strategy import FSDP2Strategy
@@ -24,8 +24,8 @@ _STATE_BYTES = 12
 """A trained parameter's gradient and AdamW's two moments, each in fp32; its master is among the weights."""
 _BUCKET_BYTES = 4
 """A trained parameter's gradient once more under DDP, in the bucket that is reduced."""
-_ANCHOR_BYTES = 4
-"""A trained parameter as the task began, which LwF, WiSE-FT and the like keep together in one copy."""
+_COPY_BYTES = 4
+"""A trained parameter in one of the copies that mitigations keep."""
 
 
 def steps_of(data: TaskSequenceDataModule, index: int) -> int:
@@ -39,30 +39,31 @@ class Memory:
 
     weights: int
     state: int
-    anchor: int
+    copies: int
 
     @property
     def total(self) -> int:
-        """Weights, gradients and optimizer, and the mitigations' copy."""
-        return self.weights + self.state + self.anchor
+        """Weights, gradients and optimizer, and the mitigations' copies."""
+        return self.weights + self.state + self.copies
 
 
 def memory_of(module: ContinualLMM, ddp: bool = False) -> Memory:
-    """Weights as they are held; gradients, optimizer and the mitigations' copy of the task that trains most.
+    """Weights as they are held; gradients and optimizer of the task that trains most; all copies of mitigations.
 
     Args:
         module: with its model built.
         ddp: count DDP's buckets.
 
     Returns:
-        With a mitigation, the copy that it may keep of what trains; those that keep none need less.
+        What is needed at most: some mitigations keep more with every task (`Mitigation.copies`).
     """
     sizes = {name: p.numel() for name, p in module.model.named_parameters()}
     weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
     trained = [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
     most = max(sum(sizes[name] for name in names) for names in trained)
     state = _STATE_BYTES + (_BUCKET_BYTES if ddp else 0)
-    return Memory(weights, state * most, _ANCHOR_BYTES * most if module.mitigations else 0)
+    copied = copied_elements(module.mitigations, sizes, trained)
+    return Memory(weights, state * most, _COPY_BYTES * copied)
 
 
 def plan(trainer: Trainer, module: ContinualLMM) -> RenderableType:
@@ -106,7 +107,7 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
         "memory",
         f"{size_text(memory.total)}{spread}: weights {size_text(memory.weights)}, gradients and optimizer "
         f"{size_text(memory.state)}"
-        f"{f', copy for mitigations {size_text(memory.anchor)}' if memory.anchor else ''}; activations come on top",
+        f"{f', copies for mitigations {size_text(memory.copies)}' if memory.copies else ''}; activations come on top",
     )
     disk = disk_of(module)
     yield (

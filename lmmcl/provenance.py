@@ -34,16 +34,17 @@ def without_paths(value: Any, key: str = "") -> Any:
     return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if on_disk or (named and not hub) else value
 
 
-def data_of(spec: Any) -> tuple[str, list[str]]:
+def data_of(spec: Any, copied: bool = False) -> tuple[str, list[str]]:
     """What a task is made of, in words, and the hub datasets among it.
 
     Args:
         spec: of the task, as the YAML holds it.
+        copied: hub data was read from local copies (``data.root``), which are taken as they are.
     """
     given = spec if isinstance(spec, Mapping) else {"task": spec}
     if "hub" in given:
         parts = [f"config {given['config']}"] if given.get("config") else []
-        parts.append(f"revision {given.get('revision') or 'newest'}")
+        parts.append(_version(given.get("revision"), copied))
         return f"{given['hub']} ({', '.join(parts)})", [str(given["hub"])]
     if "path" in given:
         return f"own files: {_file_names(given['path'])}", []
@@ -52,9 +53,14 @@ def data_of(spec: Any) -> tuple[str, list[str]]:
     text = "the picture world of lmmcl" if source is not None else "given from Python"
     if isinstance(source, HubSource):
         tables = dict.fromkeys(source.parts.values())
-        text = "; ".join(f"{table}, revision {table.revision or 'newest'}" for table in tables)
+        text = "; ".join(f"{table}, {_version(table.revision, copied)}" for table in tables)
         datasets = list(dict.fromkeys(table.dataset for table in tables))
     return f"own files: {_file_names(given['train'])}; {text}" if "train" in given else text, datasets
+
+
+def _version(revision: str | None, copied: bool) -> str:
+    """Which state of a hub dataset was read, as far as it is known."""
+    return "a local copy" if copied else f"revision {revision or 'newest at the time'}"
 
 
 def _file_names(files: Any) -> str:

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from typing_extensions import override
 
 from lmmcl import ContinualLMM
-from lmmcl.callbacks import LwF
-from lmmcl.disk import check_disk, disk_of, free_bytes
+from lmmcl.callbacks import EMA, EWC, L2SP, MAS, SI, LwF
+from lmmcl.disk import check_disk, disk_need, disk_of, free_bytes
 from lmmcl.errors import UserError
+from lmmcl.mitigation import Mitigation
 from lmmcl.resume import KEPT
 from tests.toy import toy_data, toy_module, toy_trainer
 
@@ -45,6 +46,24 @@ def test_checkpoints_and_stages_take_what_was_foretold(tiny: Path, tmp_path: Pat
     need = disk_of(module)
     assert need.last == (KEPT + 1) * watch.largest
     assert need.stages == tensor_bytes(tmp_path / "stages")
+
+
+@pytest.mark.parametrize(
+    "mitigation",
+    [EWC(batches=1), EWC(gamma=0.5, batches=1), MAS(batches=1), SI(), EMA(measure_before=False), L2SP()],
+)
+def test_copies_that_no_stage_holds_are_foretold(tiny: Path, tmp_path: Path, mitigation: Mitigation) -> None:
+    watch, module = Watch(), toy_module(tiny, tmp_path)
+    trainer = toy_trainer(callbacks=[watch, mitigation])
+    trainer.fit(module, toy_data())
+    need, plain = disk_of(module), disk_need(module.anatomy.numel, trained_by(module))
+    # Tensors that two parameters share by value (biases of zeros) are no references: the base model's few add bytes.
+    assert watch.largest <= 1.01 * need.last / (KEPT + 1)
+    assert (need.last == plain.last) == isinstance(mitigation, L2SP)
+
+
+def trained_by(module: ContinualLMM) -> list[dict[str, str]]:
+    return [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
 
 
 class Usage(NamedTuple):

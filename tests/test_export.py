@@ -160,6 +160,82 @@ def test_an_export_never_writes_over_anything(finished: TinyRun, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def run_on(checkpoint: Path, finished: TinyRun, folder: Path, **settings: object) -> Path:
+    """A copy of a finished run that says another base model."""
+    run = Path(shutil.copytree(finished.path, folder / "run"))
+    held = json.loads((run / "config.json").read_text())
+    held["model"] |= {"path": str(checkpoint), **settings}
+    (run / "config.json").write_text(json.dumps(held))
+    return run
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_base_model_that_was_replaced_is_refused(
+    finished: TinyRun, tiny: Path, tmp_path: Path, stage: int
+) -> None:
+    checkpoint = Path(shutil.copytree(tiny, tmp_path / "checkpoint"))
+    run = run_on(checkpoint, finished, tmp_path)
+    export(run, stage, tmp_path / "model")
+    model = AutoModelForImageTextToText.from_pretrained(tiny)
+    name = "model.multi_modal_projector.linear_1.weight"
+    with torch.no_grad():
+        dict(model.named_parameters())[name].add_(1)
+    model.save_pretrained(checkpoint)
+    with pytest.raises(UserError, match=rf"is not the model that .* 1 tensors differ, for example {name}"):
+        export(run, stage, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_the_base_of_a_run_on_a_bf16_checkpoint_is_known_again(
+    tiny: Path, tmp_path: Path, precision: str
+) -> None:
+    checkpoint = Path(shutil.copytree(tiny, tmp_path / "checkpoint"))
+    AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.bfloat16).save_pretrained(checkpoint)
+    config = write_config(tmp_path, checkpoint, tmp_path / "run")
+    words = ["--trainer.callbacks", "[]", "--trainer.precision", precision]
+    code, _, errors = command("fit", "--config", config, *words)
+    assert code == 0, errors
+    for stage in (0, 1, 2):
+        assert export(tmp_path / "run", stage, tmp_path / f"model{stage}").dtype == "bfloat16"
+
+
+def test_values_that_the_checkpoints_dtype_rounds_are_known_again(
+    finished: TinyRun, tiny: Path, tmp_path: Path
+) -> None:
+    checkpoint = Path(shutil.copytree(tiny, tmp_path / "checkpoint"))
+    written = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**written, "dtype": "bfloat16"}))
+    run = run_on(checkpoint, finished, tmp_path)
+    assert export(run, 1, tmp_path / "model").dtype == "bfloat16"
+
+
+def test_an_export_never_destroys_a_run_or_its_base_model(
+    finished: TinyRun, tiny: Path, tmp_path: Path
+) -> None:
+    checkpoint = Path(shutil.copytree(tiny, tmp_path / "checkpoint"))
+    run = run_on(checkpoint, finished, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for to in (run, run / "stages/02-word", run / "last", finished.path):
+        with pytest.raises(UserError, match="holds a run, which an export would destroy"):
+            export(run, None, to, overwrite=True)
+    with pytest.raises(UserError, match=r"is the run's model\.path"):
+        export(run, None, checkpoint, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_new_weights_may_take_the_place_of_those_whose_shape_they_have(tmp_path: Path) -> None:
+    checkpoint = write_skeleton(tmp_path / "checkpoint")
+    config = write_config(tmp_path, checkpoint, tmp_path / "run")
+    words = ["--model.from_scratch", "true", "--model.recipe", "full", "--trainer.callbacks", "[]"]
+    code, _, errors = command(
+        "fit", "--config", config, *words, "--data.tasks", "[{task: count, max_train_samples: 4}]"
+    )
+    assert code == 0, errors
+    export(tmp_path / "run", None, checkpoint, "bfloat16", overwrite=True)
+    assert (checkpoint / "model.safetensors").exists()
+
+
 def test_with_overwrite_files_of_the_same_names_are_replaced_and_others_stay(
     finished: TinyRun, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from lmmcl import TaskSequenceDataModule
-from lmmcl.callbacks import LwF
+from lmmcl.callbacks import EWC, L2SP, MAS, LwF
 from lmmcl.mitigation import Mitigation
 from lmmcl.plan import memory_of, steps_of
 from tests.tiny_run import TinyRun
@@ -60,16 +60,30 @@ def test_memory_counts_buckets_under_ddp_and_one_copy_for_all_mitigations(
     count = max(sum(t.numel() for n, t in names.items() if part in n) for part in ("self_attn", "mlp"))
     alone, ddp = memory_of(module), memory_of(module, ddp=True)
     assert (alone.state, ddp.state) == (12 * count, 16 * count)
-    assert alone.anchor == ddp.anchor == 4 * count * copies
-    assert alone.total == alone.weights + alone.state + alone.anchor
+    assert alone.copies == ddp.copies == 4 * count * copies
+    assert alone.total == alone.weights + alone.state + alone.copies
 
 
 def test_the_plan_says_what_the_disk_must_hold(finished: TinyRun) -> None:
     sizes = [path.stat().st_size for path in (finished.path / "stages").rglob("weights.safetensors")]
     said = " ".join(finished.output.split())
-    assert f", stages {sum(sizes) / 2**20:.1f} MiB; " in said and ", copy for mitigations 0.0 MiB; " in said
+    assert f", stages {sum(sizes) / 2**20:.1f} MiB; " in said and ", copies for mitigations 0.0 MiB; " in said
 
 
 def test_the_plan_fits_into_80_columns(finished: TinyRun) -> None:
     table = finished.output.partition("task      ")[2].partition("base model")[0]
     assert max(len(line) for line in table.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    "mitigation", [EWC(batches=1), EWC(gamma=0.5, batches=1), MAS(batches=1), LwF(), L2SP()]
+)
+def test_the_copies_of_a_mitigation_are_those_that_it_holds_at_the_end(
+    tiny: Path, tmp_path: Path, mitigation: Mitigation
+) -> None:
+    module = toy_module(tiny, tmp_path)
+    toy_trainer(callbacks=[mitigation]).fit(module, toy_data())
+    held = sum(t.numel() * t.element_size() for t in mitigation.tensors.values())
+    assert held <= memory_of(module).copies
+    if not isinstance(mitigation, LwF):  # which holds the last task's alone, and that may be the smaller one
+        assert held == memory_of(module).copies

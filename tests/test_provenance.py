@@ -54,6 +54,15 @@ def test_every_task_of_the_study_names_its_hub_data_and_their_revision(name: str
     assert "revision" in text
 
 
+def test_the_newest_is_that_of_the_time_and_a_local_copy_has_no_revision() -> None:
+    hub = {"task": "m", "hub": "owner/name", "revision": "abc"}
+    assert data_of({"task": "m", "hub": "owner/name"})[0] == "owner/name (revision newest at the time)"
+    assert data_of(hub, copied=True) == ("owner/name (a local copy)", ["owner/name"])
+    text, _ = data_of("time_clock", copied=True)
+    assert text.endswith(", a local copy")
+    assert "revision" not in text
+
+
 def test_rows_of_ones_own_stand_before_the_hub_data_of_the_task() -> None:
     text, datasets = data_of({"task": "time_clock", "train": "/data/clocks.jsonl"})
     assert text.startswith("own files: clocks.jsonl; AvaXiao/clockreading-time")

@@ -1,5 +1,6 @@
 """EMA: the model of a stage is the moving average of the weights along its training."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -7,7 +8,7 @@ from typing_extensions import override
 
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import copy_, mix_, snapshot
 
@@ -38,6 +39,10 @@ class EMA(Mitigation):
             raise UserError(f"trainer.callbacks: EMA.rate must lie in [0, 1], got {rate}.")
         self.rate = rate
         self.measure_before = measure_before
+
+    @override
+    def copies(self) -> Sequence[Copy]:
+        return [Copy("task")] if self.rate < 1 else []
 
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

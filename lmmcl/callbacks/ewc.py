@@ -1,7 +1,7 @@
 """Elastic weight consolidation, with a Fisher information per task (EWC) or a running one (online EWC)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
@@ -13,7 +13,7 @@ from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.losses import consolidation, cross_entropy
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import local, snapshot
 
@@ -53,6 +53,11 @@ class EWC(Mitigation):
         self.batches = batches
         self._memories = 0
         self._rows: Sequence[Row] = ()
+
+    @override
+    def copies(self) -> Sequence[Copy]:
+        of: Literal["so far", "each task"] = "each task" if self.gamma is None else "so far"
+        return [Copy(of, in_stage=True), Copy(of)] if self.weight else []
 
     @override
     def state_dict(self) -> dict[str, Any]:

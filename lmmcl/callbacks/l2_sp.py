@@ -1,12 +1,14 @@
 """L2-SP: pull the weights towards those of the base model."""
 
+from collections.abc import Sequence
+
 from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
 
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import local
 
@@ -30,6 +32,10 @@ class L2SP(Mitigation):
         if not alpha >= 0:
             raise UserError(f"trainer.callbacks: L2SP.alpha must be at least 0, got {alpha}.")
         self.alpha = alpha
+
+    @override
+    def copies(self) -> Sequence[Copy]:
+        return [Copy("so far", in_stage=True)] if self.alpha else []
 
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

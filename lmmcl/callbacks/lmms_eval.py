@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -78,8 +78,19 @@ class LmmsEval(StageCallback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         assert isinstance(pl_module, ContinualLMM)
+        self.load({task.name for task in [*pl_module.data.tasks, *pl_module.data.held_out]})
+
+    def load(self, taken: Collection[str]) -> None:
+        """Loads the tasks and their data; ``setup`` does, and preflight.
+
+        Args:
+            taken: names of the tasks that the run measures already.
+
+        Raises:
+            UserError: lmms-eval is not installed, or a task does not load or cannot be measured here.
+        """
+        taken = set(taken)
         self._harness = lmms_harness()
-        taken = {task.name for task in [*pl_module.data.tasks, *pl_module.data.held_out]}
         for asked, tasks in self._harness.load(self.tasks, self._include_path).items():
             for task in tasks:
                 if task.name in taken:

@@ -1,5 +1,7 @@
 """Learning without Forgetting: distil the model of the previous stage on the present task's answers."""
 
+from collections.abc import Sequence
+
 from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
@@ -8,7 +10,7 @@ from lmmcl.data.batch import Batch
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.losses import distillation
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.token_outputs import TokenOutputs
 
@@ -36,6 +38,10 @@ class LwF(Mitigation):
         self.weight = weight
         self.temperature = temperature
         self._teacher: TokenOutputs | None = None
+
+    @override
+    def copies(self) -> Sequence[Copy]:
+        return [ANCHOR] if self.weight else []
 
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

@@ -12,7 +12,7 @@ from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.losses import consolidation
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import local, snapshot
 
@@ -56,6 +56,10 @@ class MAS(Mitigation):
         self.weight = weight
         self.batches = batches
         self._rows: Sequence[Row] = ()
+
+    @override
+    def copies(self) -> Sequence[Copy]:
+        return [Copy("so far", in_stage=True), Copy("so far")] if self.weight else []
 
     @override
     def select(

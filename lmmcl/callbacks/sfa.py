@@ -1,5 +1,6 @@
 """Sequential fine-tuning with averaging: merge with the previous weights while a task is still being trained."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -7,7 +8,7 @@ from typing_extensions import override
 
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import mix_
 
@@ -37,6 +38,10 @@ class SFA(Mitigation):
             raise UserError(f"trainer.callbacks: SFA.p must lie in (0, 1], got {p}.")
         self.beta = beta
         self.p = p
+
+    @override
+    def copies(self) -> Sequence[Copy]:
+        return [ANCHOR] if self.beta else []
 
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

@@ -1,5 +1,6 @@
 """Synaptic intelligence: keep the weights whose way through training made the loss fall."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from typing_extensions import override
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.losses import consolidation
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import local
 
@@ -55,6 +56,10 @@ class SI(Mitigation):
         self.weight = weight
         self.damping = damping
         self._before: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @override
+    def copies(self) -> Sequence[Copy]:
+        return [ANCHOR, Copy("task"), Copy("so far")] if self.weight else []
 
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

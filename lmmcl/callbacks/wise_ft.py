@@ -1,11 +1,13 @@
 """WiSE-FT: after every task, interpolate between the weights before and after it."""
 
+from collections.abc import Sequence
+
 from lightning.pytorch import Trainer
 from typing_extensions import override
 
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import mix_
 
@@ -29,6 +31,10 @@ class WiSEFT(Mitigation):
             raise UserError(f"trainer.callbacks: WiSEFT.alpha must lie in [0, 1], got {alpha}.")
         self.alpha = alpha
         self.measure_before = measure_before
+
+    @override
+    def copies(self) -> Sequence[Copy]:
+        return [ANCHOR]
 
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import instantiate_class
 from typing_extensions import override
 
-from lmmcl.callbacks import HeldOutEvaluation
+from lmmcl.callbacks import HeldOutEvaluation, LmmsEval
 from lmmcl.cli.quiet import quiet_libraries
 from lmmcl.cli.sequence_cli import SequenceCLI
 from lmmcl.data.datamodule import TaskSequenceDataModule
@@ -74,6 +76,29 @@ class ConfigParts(SequenceCLI):
     def mitigations(self) -> list[Mitigation]:
         """The mitigations of the run."""
         return [callback for callback in self.callbacks if isinstance(callback, Mitigation)]
+
+    def lmms_tasks(self, timed: bool) -> Iterator[Finding]:
+        """Whether the tasks of `LmmsEval` load; and, of times, that they do not hold its answers.
+
+        Args:
+            timed: whether the run was timed.
+        """
+        tasks = [] if self.data is None else [*self.data.tasks, *self.data.held_out]
+        for callback in self.callbacks:
+            if not isinstance(callback, LmmsEval):
+                continue
+            try:
+                with redirect_stdout(sys.stderr):
+                    callback.load({task.name for task in tasks})
+            except UserError as error:
+                yield Finding("failure", "tasks", callback.name, str(error))
+            except Exception as error:  # noqa: BLE001 - lmms-eval's tasks are code and data of others
+                said = " ".join(f"{type(error).__name__}: {error}".split())
+                text = f"LmmsEval.tasks do not load ({said}); correct or remove them."
+                yield Finding("failure", "tasks", callback.name, text)
+            if timed:
+                text = f"the answers of {callback.name} are not counted; expect a longer evaluation"
+                yield Finding("warning", "time", "", text)
 
     @property
     def prompts(self) -> int:

@@ -107,7 +107,7 @@ def _check(parts: ConfigParts, own: Namespace, memory: int | None, console: Cons
     if parts.lmm is not None and parts.data is not None:
         for shown in samples_of(parts.lmm, parts.data, own.show):
             console.print(sample(f"{shown.task}: row {shown.row!r}", shown.pieces))
-    findings = list(some(parts.faults))
+    findings = [*some(parts.faults), *parts.lmms_tasks(own.time)]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task("reading rows", total=None)
         findings += check_all(
@@ -170,7 +170,7 @@ def _place(parts: ConfigParts, device: torch.device, memory: int | None) -> Plac
         bf16=settings.get("precision") != "32-true",
         eager=attention == "eager" or (attention is None and trainer is not None and device.type == "cpu"),
         checkpointing=bool(model.get("activation_checkpointing")),
-        mitigations=bool(parts.mitigations),
+        mitigations=parts.mitigations,
         device=memory,
     )
 

@@ -1,7 +1,7 @@
 """Where a record holds what a row needs: the mapping of columns, and prompts written with them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
@@ -30,6 +30,18 @@ def pick(record: Mapping[str, Any], name: str) -> Any:
             inside = isinstance(value, Sequence) and not isinstance(value, str) and int(index) < len(value)
             value = value[int(index)] if inside else None
     return value
+
+
+def _has(record: Mapping[str, Any], name: str) -> bool:
+    """Whether there is such a column, or a way inside one, even without a value."""
+    steps = [match.span() for match in _STEP.finditer(name)]
+    if name in record or len(steps) < 2:
+        return name in record
+    inside = pick(record, name[: steps[-1][0]])
+    key, index = _STEP.findall(name)[-1]
+    if key:
+        return isinstance(inside, Mapping) and key in inside
+    return isinstance(inside, Sequence) and not isinstance(inside, str) and int(index) < len(inside)
 
 
 def base(name: str) -> str:
@@ -71,6 +83,30 @@ class Columns:
         """The record's value of one of `COLUMNS`; None where it has none."""
         name = self.name(key)
         return pick(record, name) if name else None
+
+    def check(self, records: Iterable[Mapping[str, Any]], where: str) -> None:
+        """Checks that at least one record has each column that is named; reads only as many as it takes.
+
+        Args:
+            records: all of them; none at all pass.
+            where: what holds them, for the error.
+
+        Raises:
+            UserError: no record has a column.
+        """
+        missing = {key: name for key, name in self.names.items() if name}
+        there: dict[str, None] = {}
+        for record in records if missing else ():
+            there |= dict.fromkeys(map(str, record))
+            missing = {key: name for key, name in missing.items() if not _has(record, name)}
+            if not missing:
+                return
+        if missing and there:
+            key, name = next(iter(missing.items()))
+            raise UserError(
+                f"columns: {key} must name a column of {where}, got {name!r}, which no row has, only "
+                f"{', '.join(there)}; {nearest(name, there)}correct it."
+            )
 
     def used(self, record: Mapping[str, Any]) -> set[str]:
         """The record's columns that need not be handed on as they are."""

@@ -1,6 +1,7 @@
 """Turns a record of any supported form into a conversation, its pictures and its gold answer."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +54,8 @@ class RowForm:
             record (``options``, ``category``, ``critical``, ...) is in ``meta``.
 
         Raises:
-            RowError: the record has none of the forms, an empty answer, no path where a picture must be, or places and
-                pictures that do not match.
+            RowError: the record has none of the forms, an empty answer, no path where a picture must be, other pictures
+                in ``image`` than in ``images``, or places and pictures that do not match.
         """
         columns, where = self.columns, str(place)
         messages: list[dict[str, Any]] = []
@@ -68,10 +69,9 @@ class RowForm:
             inline += found
             messages.append({"role": ROLES[role], "content": parts})
         _check_answers(messages, where)
-        given = [*_listed(record.get("images")), *_listed(columns.find(record, "image"))]
-        sources = _placed(messages, inline, given, where)
+        sources = _placed(messages, inline, self._pictures(record, where), where)
         answer = "".join(part["text"] for part in messages[-1]["content"])
-        gold, name = columns.find(record, "gold"), columns.find(record, "id")
+        gold, name = _number(columns.find(record, "gold")), columns.find(record, "id")
         return Row(
             id=place.id if name is None else str(name),
             messages=messages,
@@ -79,6 +79,17 @@ class RowForm:
             gold=answer if gold is None else gold,
             meta=self._meta(record),
         )
+
+    def _pictures(self, record: Mapping[str, Any], where: str) -> list[Any]:
+        """The pictures of ``image`` or ``images``; an ``image`` that the columns name goes before ``images``."""
+        one, several = _listed(self.columns.find(record, "image")), _listed(record.get("images"))
+        if one and several and one != several and "image" not in self.columns.names:
+            raise RowError(
+                where,
+                f"its pictures must stand in one column, got {str(one)[:60]} in 'image' and {str(several)[:60]} in "
+                "'images'; name the right one: columns: {image: images}, or {image: image}.",
+            )
+        return one or several
 
     def _turns(self, record: Mapping[str, Any], where: str) -> list[tuple[Any, Any]]:
         turns = _structured(record.get("conversations") or self.columns.find(record, "messages"))
@@ -106,7 +117,7 @@ class RowForm:
             ) from None
 
     def _answer(self, record: Mapping[str, Any], where: str) -> str:
-        answer = self._column(record, "answer", where)
+        answer = _number(self._column(record, "answer", where))
         if isinstance(answer, str | int | float):
             return str(answer)
         name = self.columns.name("answer")
@@ -124,6 +135,8 @@ class RowForm:
                 f"{self.columns.name(key)!r} among {', '.join(map(str, record))}; name it in columns: {{{key}: ...}}"
                 + (", or write it by prompt." if key == "question" else "."),
             )
+        if _number(value) is None:
+            raise RowError(where, f"its {key} must not be empty, got {value}; write one or remove the row.")
         return value
 
     def _meta(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,6 +152,16 @@ class RowForm:
 
 def _is_picture(value: Any) -> bool:
     return callable(value) or (isinstance(value, list) and any(map(callable, value)))
+
+
+def _number(value: Any) -> Any:
+    """A number as it was before a table with gaps made it a float: 3 of 3.0, nothing of NaN; others as they are."""
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer():
+            return int(value)
+    return value
 
 
 def _structured(value: Any) -> Any:

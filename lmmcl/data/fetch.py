@@ -50,7 +50,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be fetched, and why."""
+    """A picture that could not be fetched, and why; of several addresses, the last one tried and what it said."""
 
     url: str
     sha256: str
@@ -88,10 +88,11 @@ def fetch(
     """Fetches what is not there yet.
 
     Every host has a queue of its own and at most ``per_host`` requests under way, so that a slow host does not keep
-    the others waiting; when one asks for a pause, all requests to it pause.
+    the others waiting; when one asks for a pause, all requests to it pause, and one that asks for too long a pause is
+    asked nothing more. A picture with several addresses is asked for at the next one where the one before fails.
 
     Args:
-        wanted: the pictures; several rows may want the same one.
+        wanted: the pictures; several rows may want the same one, also by different addresses.
         folder: where they go, made if need be; it also gets the list of failures.
         manners: how servers are asked.
         progress: called after every picture with how many are done, how many of them failed, and how many there are.
@@ -106,8 +107,10 @@ def fetch(
         (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _no_place(folder, error) from error
-    unique = {picture.sha256: picture for picture in wanted}
-    missing = [picture for picture in unique.values() if not _is_there(folder, picture)]
+    unique: dict[str, dict[str, Wanted]] = {}
+    for picture in wanted:
+        unique.setdefault(picture.sha256, {})[picture.url] = picture
+    missing = [list(same.values()) for sha256, same in unique.items() if not _is_there(folder, sha256)]
     _clear_stale(folder / PARTIAL)
     failures = _Run(missing, folder, manners or Manners(), progress).run()
     return Fetched(
@@ -119,17 +122,18 @@ def fetch(
 
 
 class _Host:
-    """The pictures of one host, and from when on it may be asked again."""
+    """The pictures of one host, from when on it may be asked again, and why it is asked nothing more, if so."""
 
     def __init__(self) -> None:
         self.pictures: deque[Wanted] = deque()
         self.asks_until = 0.0
+        self.left: str | None = None
 
 
 class _Run:
     def __init__(
         self,
-        missing: list[Wanted],
+        missing: list[list[Wanted]],
         folder: Path,
         manners: Manners,
         progress: Callable[[int, int, int], None] | None,
@@ -139,10 +143,28 @@ class _Run:
         self._failures: list[Failure] = []
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._hosts: dict[str, _Host] = {}
-        for picture in missing:
-            self._hosts.setdefault(_host_of(picture.url), _Host()).pictures.append(picture)
+        self._others: dict[str, deque[Wanted]] = {}
+        """By hash, the addresses that were not tried yet."""
+        for first, *others in missing:
+            self._add(first)
+            self._others[first.sha256] = deque(others)
+        self._again: list[Wanted] = []
+        """What is to be asked for at another address."""
 
     def run(self) -> tuple[Failure, ...]:
+        self._round()
+        while self._again:
+            again, self._again = self._again, []
+            for picture in again:
+                self._add(picture)
+            self._round()
+        return tuple(sorted(self._failures, key=lambda failure: (failure.url, failure.sha256)))
+
+    def _add(self, picture: Wanted) -> None:
+        self._hosts.setdefault(_host_of(picture.url), _Host()).pictures.append(picture)
+
+    def _round(self) -> None:
+        """Asks for all pictures that are queued, each at one address."""
         hosts = sorted(self._hosts.values(), key=lambda host: len(host.pictures), reverse=True)
         with ThreadPoolExecutor(self._manners.threads, thread_name_prefix="fetch") as pool:
             servers: set[Future[None]] = {
@@ -159,7 +181,6 @@ class _Run:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        return tuple(sorted(self._failures, key=lambda failure: (failure.url, failure.sha256)))
 
     def _serve(self, host: _Host) -> None:
         """Fetches the pictures of a host one after the other; several threads may do so."""
@@ -170,6 +191,10 @@ class _Run:
                 return
             reason = self._reason_against(picture, host)
             with self._lock:
+                others = self._others[picture.sha256]
+                if reason is not None and others:
+                    self._again.append(others.popleft())
+                    continue
                 self._done += 1
                 if reason is not None:
                     self._failures.append(Failure(picture.url, picture.sha256, reason))
@@ -184,6 +209,8 @@ class _Run:
         for attempt in range(1, self._manners.attempts + 1):
             if self._stop.wait(max(0.0, host.asks_until - monotonic())):
                 break
+            if host.left is not None:
+                return host.left
             asked = None
             try:
                 _fetch_one(picture, self._folder, self._manners, self._stop)
@@ -198,7 +225,8 @@ class _Run:
             else:
                 return None
             if asked is not None and asked > self._manners.longest_pause:
-                return f"{reason}, to be asked again in {asked:.0f} s"
+                host.left = f"{reason}, to be asked again in {asked:.0f} s"
+                return host.left
             if asked is not None:
                 host.asks_until = max(host.asks_until, monotonic() + asked)
             elif attempt < self._manners.attempts and self._stop.wait(pause):
@@ -243,8 +271,8 @@ def _no_place(folder: Path, error: OSError) -> UserError:
     )
 
 
-def _is_there(folder: Path, picture: Wanted) -> bool:
-    return _SHA256.fullmatch(picture.sha256) is not None and picture_path(folder, picture.sha256).is_file()
+def _is_there(folder: Path, sha256: str) -> bool:
+    return _SHA256.fullmatch(sha256) is not None and picture_path(folder, sha256).is_file()
 
 
 def _host_of(url: str) -> str:

@@ -17,7 +17,7 @@ def find_scorer(name: Any, key: str) -> Scorer:
         key: YAML key named in errors.
 
     Raises:
-        UserError: nothing callable has this name.
+        UserError: nothing callable has this name, or its module breaks when it is imported.
     """
     if callable(name):
         return cast(Scorer, name)
@@ -27,9 +27,10 @@ def find_scorer(name: Any, key: str) -> Scorer:
     module, _, function = str(name).rpartition(".")
     try:
         found = getattr(import_module(module), function) if module else None
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module may raise anything
         raise UserError(
-            f"{key}: {name} cannot be imported ({error}); give module.function of a module that Python finds."
+            f"{key}: {name} cannot be imported ({type(error).__name__}: {error}); give module.function of a module "
+            "that Python can import."
         ) from error
     if not callable(found):
         raise UserError(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from typing_extensions import override
 
+from lmmcl.data.bad_row import RowError
+from lmmcl.data.columns import Columns
 from lmmcl.data.records import Record
 from lmmcl.data.row import Row
 from lmmcl.data.row_view import RowView
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from lmmcl.data.table import TableRows
 
 Make = Callable[[Record, int, Part], Row]
+_UNREADABLE = (KeyError, AttributeError, TypeError, ValueError, IndexError)
+"""What a record that lacks a column or a value, or has one of another type, makes a function raise."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,27 @@ class HubTable:
 
 @dataclass(frozen=True)
 class _MakeRow:
-    """Makes the row at a position of a table."""
+    """Makes the row at a position of a table.
+
+    Raises:
+        RowError: its record makes none.
+    """
 
     records: "TableRows"
     make: Make
     part: Part
+    table: HubTable
 
     def __call__(self, place: int) -> Row:
-        return self.make(self.records[place], place, self.part)
+        record = self.records[place]
+        try:
+            return self.make(record, place, self.part)
+        except RowError:
+            raise
+        except UserError as error:
+            raise RowError(f"{self.table}, row {place}", str(error)) from error
+        except _UNREADABLE as error:
+            raise _no_row(self.table, place, record, error) from error
 
 
 class HubSource:
@@ -86,6 +103,7 @@ class HubSource:
         group: a column without pictures whose value decides, instead of the position, which side of the cut a record
             falls on, so that for example the questions about one picture stay together.
         identity: what ``make`` and ``keep`` depend on besides the records, as plain values; part of the fingerprint.
+        columns: names that a table must have when its rows are asked for; None: any.
 
     Raises:
         UserError: a part's name is unknown or there is none, or the share is out of its range.
@@ -101,6 +119,7 @@ class HubSource:
         dev_share: float = 0.1,
         group: str | None = None,
         identity: Any = None,
+        columns: Columns | None = None,
     ) -> None:
         if not parts or not set(parts) <= set(PARTS) or set(parts) == {"dev"}:
             raise UserError(
@@ -111,7 +130,7 @@ class HubSource:
             raise UserError(f"split: dev's share must lie between 0 and 1, got {dev_share}; correct it.")
         self.parts = dict(parts)
         self.root = None if root is None else Path(root)
-        self._make, self._keep = make, keep
+        self._make, self._keep, self._columns = make, keep, columns
         self._dev_share, self._group, self._identity = dev_share, group, identity
         self._tables: dict[HubTable, TableRows] = {}
         self._places: dict[Part, list[int]] = {}
@@ -144,17 +163,19 @@ class HubSource:
         """The rows of a part, in the order of its table.
 
         Raises:
-            UserError: there is no such part, its table cannot be loaded, or no record is left.
+            UserError: there is no such part, its table cannot be loaded or lacks a column, or no record is left.
         """
         records = self.table(name)
         if name not in self._places:
+            if self._columns is not None:
+                self._columns.check(records, str(self._table_of(name)))
             self._places[name] = self._places_of(name, records)
         if not self._places[name]:
             raise UserError(
                 f"{self._table_of(name)}: no row is left for {name} of {len(records)}; correct what is kept of them"
                 f"{'' if self._dev_share else ', or have a part cut for it by scoring: robust'}."
             )
-        return RowView(self._places[name], _MakeRow(records, self._make, name))
+        return RowView(self._places[name], _MakeRow(records, self._make, name, self._table_of(name)))
 
     def fingerprint(self) -> str:
         """A SHA-256 of the tables' names and values, and of how they are split; the same for hub and copies."""
@@ -182,14 +203,21 @@ class HubSource:
         places: Sequence[int] = range(len(records))
         if self._keep is not None:
             columns = records.columns(records.plain_names)
-            keep = self._keep
             places = [
-                place for place in places if keep({name: values[place] for name, values in columns.items()})
+                place
+                for place in places
+                if self._keeps({name: values[place] for name, values in columns.items()}, part, place)
             ]
         if "dev" in self.parts or part not in ("dev", self._donor()):
             return list(places)
         keys = self._keys(records)
         return [place for place in places if (_share(keys[place]) < self._dev_share) == (part == "dev")]
+
+    def _keeps(self, record: Record, part: Part, place: int) -> bool:
+        try:
+            return self._keep is None or self._keep(record)
+        except _UNREADABLE as error:
+            raise _no_row(self._table_of(part), place, record, error) from error
 
     def _keys(self, records: "TableRows") -> Sequence[Any]:
         if self._group is None:
@@ -200,6 +228,14 @@ class HubSource:
                 f"{', '.join(records.plain_names)}."
             )
         return records.columns([self._group])[self._group]
+
+
+def _no_row(table: HubTable, place: int, record: Record, error: Exception) -> RowError:
+    return RowError(
+        f"{table}, row {place}",
+        f"a record must have the columns and values that its task reads, got {type(error).__name__}: {error} (its "
+        f"columns are {', '.join(record)}); correct the copy, or what reads it.",
+    )
 
 
 def _share(key: Any) -> float:

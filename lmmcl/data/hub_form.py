@@ -80,8 +80,13 @@ def hub_source(
         raise UserError(
             f"split: with hub data it may only hold dev's share, got {split!r}; write {{dev: 0.1}}."
         )
-    form = RowForm(Columns(columns or {}), None if prompt is None else Prompt(prompt))
+    names = Columns(columns or {})
+    form = RowForm(names, None if prompt is None else Prompt(prompt))
     tables = {part: HubTable(dataset, str(name), config, revision) for part, name in splits.items()}
     return HubSource(
-        cast(Any, tables), HubForm(form, tables), dev_share=share["dev"], identity=form.identity()
+        cast(Any, tables),
+        HubForm(form, tables),
+        dev_share=share["dev"],
+        identity=form.identity(),
+        columns=names,
     )

@@ -18,7 +18,7 @@ class Manners:
         attempts: requests for one picture at most, from 1; only what may pass is asked for again.
         pause: seconds before the second attempt, doubled before every further one.
         longest_pause: a server that asks for a longer pause (``Retry-After``), in seconds, is not obeyed but left:
-            its picture counts as a failure.
+            all its pictures that are not there yet count as failures and are not asked for.
         allow_private: whether addresses of this machine and of private networks may be asked.
 
     Raises:

@@ -133,6 +133,11 @@ def _made(
 ) -> Task:
     name = given["task"]
     options = {option: given[option] for option in SOURCE_KEYS.get(origin, ()) if option in given}
+    folder = options.get("image_folder")
+    if not isinstance(folder, str | Path | None):
+        raise UserError(
+            f"{key}: {name}.image_folder must be the path of a folder, got {folder!r}; write a text, or remove it."
+        )
     try:
         if origin == "hub":
             source: Source = hub_source(given["hub"], held_out, **options)

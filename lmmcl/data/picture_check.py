@@ -1,5 +1,6 @@
 """Decodes pictures once to know which ones are broken, and remembers what it found."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -16,9 +17,12 @@ from lmmcl.errors import UserError
 
 log = logging.getLogger(__name__)
 
+NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+"""Errors of a path that names no file, which are its row's."""
+
 
 class PictureCheck:
-    """Says which pictures cannot be decoded.
+    """Says which pictures are not there or cannot be decoded.
 
     Every picture is opened just as training opens it, by as many threads as there are cores. What comes out is kept in
     the cache folder under the picture's path, size and time of change, block by block: an interrupted check goes on
@@ -33,9 +37,6 @@ class PictureCheck:
         self._file = cache_folder("pictures") / sha256(name.encode()).hexdigest()
         self._known: dict[str, str] = {}
         self._kept: IO[str] | None = None
-        self._threads = ThreadPoolExecutor(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        )
 
     def __enter__(self) -> Self:
         try:
@@ -96,7 +97,7 @@ def _reason(picture: ImageSource) -> str:
         open_picture(picture, getattr(picture, "where", ""))
     except RowError as error:
         # The disk's failure is not the picture's: a verdict of it would leave out a good row for ever.
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno not in (None, *NO_FILE):
             raise
         return " ".join(error.reason.split())
     except UserError as error:

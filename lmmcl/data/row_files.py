@@ -35,10 +35,12 @@ def part_files(path: Any) -> dict[str, list[Path]]:
 
     Args:
         path: a file, a folder, a text with ``*`` or ``{000..127}``, or a list of these; or a mapping of ``train``,
-            ``dev`` and ``test`` to them. A folder whose sub-folders are named as parts is such a mapping.
+            ``dev`` and ``test`` to them. A folder whose files of rows (``train.jsonl``, ``test-0000.parquet``), or
+            whose sub-folders, are named as parts is such a mapping.
 
     Raises:
-        UserError: a part is unknown, nothing has such a name, or two parts share a file.
+        UserError: a part is unknown, nothing has such a name, two parts share a file, or only some names in a folder
+            are those of parts.
     """
     if isinstance(path, Mapping):
         wrong = [key for key in path if key not in PARTS]
@@ -50,8 +52,7 @@ def part_files(path: Any) -> dict[str, list[Path]]:
             )
         files: dict[str, list[Path]] = {part: _expand(path[part]) for part in PARTS if part in path}
     else:
-        parts = _part_folders(path)
-        files = {part: _expand(folder) for part, folder in parts.items()} if parts else {"all": _expand(path)}
+        files = _parts_inside(path) or {"all": _expand(path)}
     real = [file.resolve() for each in files.values() for file in each]
     if len(set(real)) < len(real):
         raise UserError(
@@ -164,24 +165,66 @@ def _inside(folder: Path) -> list[Path]:
     metadata = [folder / name for name in METADATA if (folder / name).is_file()]
     if metadata:
         return metadata[:1]
-    files = sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix in SUFFIXES and file.name not in _NO_ROWS and file.is_file()
-    )
+    files = _row_files(folder)
     if len({file.suffix for file in files}) > 1:
         raise UserError(
             f"path: the folder {folder} must hold files of rows of one kind, got {files[0].name} and "
             f"{next(file for file in files if file.suffix != files[0].suffix).name}; name the files."
         )
+    found = files or _sub_folders(folder)
+    groups = _by_part(found)
+    if len(groups) > 1 or (groups and not files and "" not in groups):
+        got = ", ".join(one.name for part, group in groups.items() if part for one in group[:2])
+        odd = ", ".join(one.name for one in groups.get("", [])[:3])
+        beside = f" beside {odd}" if odd else ""
+        raise UserError(
+            f"path: what a folder holds must be named by part throughout or not at all, got {got}{beside} in "
+            f"{folder}; write path: {{train: ..., test: ...}}, or move or rename what is no part."
+        )
     return files or [folder]
 
 
-def _part_folders(path: Any) -> dict[str, Path]:
+def _row_files(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix in SUFFIXES and file.name not in _NO_ROWS and file.is_file()
+    )
+
+
+def _sub_folders(folder: Path) -> list[Path]:
+    """Those that a person made, sorted."""
+    return sorted(
+        one
+        for one in folder.iterdir()
+        if one.is_dir() and not one.name.startswith(".") and one.name != "__MACOSX"
+    )
+
+
+def _by_part(found: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files or folders by the part that they are named as; under an empty text those named as none or as several.
+
+    A folder's whole name has to be that of a part; of a file's name one word: ``train2017.json``, ``vqa_test.jsonl``.
+    """
+    groups: dict[str, list[Path]] = {}
+    for one in found:
+        words = [one.name.lower()] if one.is_dir() else re.split(r"[^a-z]+", one.stem.lower())
+        parts = {_PART_NAMES[word] for word in words if word in _PART_NAMES}
+        groups.setdefault(parts.pop() if len(parts) == 1 else "", []).append(one)
+    return groups
+
+
+def _parts_inside(path: Any) -> dict[str, list[Path]]:
+    """The files of each part of a folder whose files of rows or sub-folders are named as parts; else none."""
     folder = Path(path) if isinstance(path, str | Path) else None
     if folder is None or not folder.is_dir() or (folder / "state.json").is_file():
         return {}
-    names = [one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
-    parts = {_PART_NAMES[name]: folder / name for name in names if name in _PART_NAMES}
-    whole = len(parts) == len(names) and {"train", "test"} & parts.keys()
-    return {part: parts[part] for part in PARTS if part in parts} if whole else {}
+    if not any((folder / name).is_file() for name in METADATA):
+        files = _row_files(folder)
+        groups = _by_part(files)
+        if len(groups) > 1 and "" not in groups and len({file.suffix for file in files}) == 1:
+            return {part: groups[part] for part in PARTS if part in groups}
+    groups = _by_part(_sub_folders(folder))
+    if "" in groups or not {"train", "test"} & groups.keys() or any(group[1:] for group in groups.values()):
+        return {}
+    return {part: _expand(groups[part]) for part in PARTS if part in groups}

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lmmcl.data.columns import Columns, Prompt
 from lmmcl.data.conversation import RowForm
 from lmmcl.data.records import Records
 from lmmcl.data.row import Row
-from lmmcl.data.row_check import check_rows
+from lmmcl.data.row_check import Twins, check_rows
 from lmmcl.data.row_files import METADATA, part_files, read_files, stem
 from lmmcl.data.row_view import RowView
 from lmmcl.data.shares import part_of, shares_of
@@ -46,8 +47,8 @@ class FileSource:
             ``dev``, ``test`` to them. Files are ``.json``, ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``, ``.arrow`` or
             WebDataset shards (``.tar``). A folder is one of such files, a saved ``datasets.Dataset``, pictures with
             ``metadata.csv`` (or ``.jsonl``, ``.parquet``; its column ``file_name``), or a sub-folder of pictures per
-            class, whose name is the answer; or it has a sub-folder of these for each part. Relative to the working
-            directory.
+            class, whose name is the answer; or its files or sub-folders of these are named as parts. Relative to the
+            working directory.
         image_folder: relative paths of pictures start here; None: beside the file that names them.
         columns: the file's names for ``id``, ``question``, ``answer``, ``image``, ``messages``, ``gold``, ``options``
             and ``category``, where they differ from these, also ways inside one (``answers[0]``, ``meta.answer``);
@@ -65,7 +66,7 @@ class FileSource:
 
     Raises:
         UserError: with file and row: bad JSON, an unknown form, an id twice, an empty answer, a missing
-            picture, a row in two parts; or an empty part.
+            picture, a row in two parts; a column of ``columns`` that no row has; or an empty part.
     """
 
     def __init__(
@@ -91,14 +92,17 @@ class FileSource:
         self.bad_rows = bad.found
         template = None if prompt is None else Prompt(prompt)
         digest = sha256(json.dumps([sorted(shares.items()), prompt]).encode())
-        seen: dict[bytes, tuple[str, str]] = {}
+        twins = Twins()
+        folder = None if image_folder is None else Path(image_folder)
+        read = {part: read_files(paths, folder, bad) for part, paths in files.items()}
+        Columns(columns or {}).check(chain.from_iterable(read.values()), self._name)
         for part, paths in files.items():
             form = RowForm(_columns(columns, paths), template)
-            records = read_files(paths, None if image_folder is None else Path(image_folder), bad)
+            records = read[part]
             places = {name: array("q") for name in shares[part]}
             for row in check_rows(records, form, bad):
                 name = part_of(row.id, shares[part])
-                first = seen.setdefault(row.content, (name, row.id)) if row.content else (name, row.id)
+                first = twins.first(name, row)
                 if first[0] != name:
                     bad.report(_twin(first, (name, row.id), str(records.place(row.place))))
                     continue

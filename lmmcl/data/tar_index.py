@@ -17,7 +17,9 @@ from lmmcl.errors import UserError
 
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")
 """As in webdataset: the key ends at the first dot of the base name, the extension is the rest."""
-_VERSION = "1"
+TEXTS = ("txt", "text", "caption", "transcript", "cls", "cls2", "class", "count", "index", "inx")
+"""Extensions of texts and of numbers written as texts, as webdataset knows them."""
+_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class TarIndex:
         kind: (members) position of each one's extension in ``kinds``.
         offsets: (members) where each member's bytes start in the shard.
         sizes: (members) bytes of each.
+        texts: (32) a SHA-256 of the contents of all ``.json`` and `TEXTS` members, in order.
     """
 
     keys: NDArray[np.bytes_]
@@ -39,6 +42,7 @@ class TarIndex:
     kind: NDArray[np.uint16]
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    texts: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -53,9 +57,9 @@ class TarIndex:
             yield str(self.kinds[self.kind[member]]), int(self.offsets[member]), int(self.sizes[member])
 
     def digest(self) -> bytes:
-        """A SHA-256 of names and sizes."""
+        """A SHA-256 of names, sizes and texts; pictures count by their sizes."""
         digest = sha256("\n".join(self.kinds.tolist()).encode())
-        for values in (self.keys, self.first, self.kind, self.sizes):
+        for values in (self.keys, self.first, self.kind, self.sizes, self.texts):
             digest.update(values.tobytes())
         return digest.digest()
 
@@ -115,7 +119,20 @@ def _scan(shard: Path, length: int) -> TarIndex:
         kind.astype(np.uint16),
         offsets,
         sizes,
+        _texts(shard, list(kinds), members),
     )
+
+
+def _texts(shard: Path, kinds: list[str], members: list[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    """What `TarIndex` calls ``texts``, of members given by kind, offset and size."""
+    read = {number for number, kind in enumerate(kinds) if kind.rpartition(".")[2] in ("json", *TEXTS)}
+    digest = sha256()
+    with shard.open("rb") as stream:
+        for kind, offset, size in members:
+            if kind in read:
+                stream.seek(offset)
+                digest.update(stream.read(size))
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _members(shard: Path, length: int) -> list[tuple[str, int, int]]:

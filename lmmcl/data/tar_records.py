@@ -16,11 +16,8 @@ from lmmcl.data.bad_row import RowError
 from lmmcl.data.picture import decode
 from lmmcl.data.picture_folder import PICTURE_SUFFIXES
 from lmmcl.data.records import Place, Record
-from lmmcl.data.tar_index import tar_index
+from lmmcl.data.tar_index import TEXTS, tar_index
 from lmmcl.errors import UserError
-
-TEXTS = ("txt", "text", "caption", "transcript", "cls", "cls2", "class", "count", "index", "inx")
-"""Extensions of texts and of numbers written as texts, as webdataset knows them."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ class TarRecords:
         return Place(self._shards[shard], inside + 1, self._folder, name)
 
     def fingerprint(self) -> str:
-        """A SHA-256 of the shards' names, and of their members' names and sizes."""
+        """A SHA-256 of the shards' names, of their members' names and sizes, and of what records are read from."""
         digest = sha256("\n".join(self._names).encode())
         for index in self._index:
             digest.update(index.digest())

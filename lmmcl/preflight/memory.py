@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lmmcl.anatomy import Anatomy
 from lmmcl.landmarks import prefixes
+from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.preflight.activations import Shape, generation_bytes, training_bytes
 
 
@@ -20,7 +21,7 @@ class Place:
         bf16: forwards compute in bf16 (``bf16-mixed``), else in fp32.
         eager: the attention writes its scores out.
         checkpointing: ``model.activation_checkpointing``.
-        mitigations: whether any keeps the weights as the task began.
+        mitigations: of the run; each says what it keeps (`Mitigation.copies`).
         device: bytes of one device's memory; None: not known.
     """
 
@@ -29,7 +30,7 @@ class Place:
     bf16: bool = True
     eager: bool = False
     checkpointing: bool = False
-    mitigations: bool = False
+    mitigations: Sequence[Mitigation] = ()
     device: int | None = None
 
 
@@ -63,7 +64,7 @@ class Need:
         copies: bf16 copies of masters that autocast keeps, or what FSDP2 gathers at once.
         gradients: of the task that trains most, DDP's buckets included.
         optimizer: AdamW's two moments.
-        anchor: the mitigations' copy.
+        kept: the mitigations' copies.
         activations: as the run is set.
         checkpointed: the same with activation checkpointing.
         generation: weights gathered for it, keys and values, one layer at work.
@@ -73,7 +74,7 @@ class Need:
     copies: int
     gradients: int
     optimizer: int
-    anchor: int
+    kept: int
     activations: int
     checkpointed: int
     generation: int
@@ -81,7 +82,7 @@ class Need:
     @property
     def state(self) -> int:
         """What training needs without a single sample; exact."""
-        return self.weights + self.gradients + self.optimizer + self.anchor
+        return self.weights + self.gradients + self.optimizer + self.kept
 
     @property
     def training(self) -> int:
@@ -91,7 +92,7 @@ class Need:
     @property
     def evaluation(self) -> int:
         """The peak of generation; gradients and optimizer are gone by then."""
-        return self.weights + self.anchor + self.generation
+        return self.weights + self.kept + self.generation
 
 
 def need_of(
@@ -137,7 +138,7 @@ def need_of(
         copies=gathered or cast,
         gradients=(8 if place.strategy == "ddp" else 4) * most // share,
         optimizer=8 * most // share,
-        anchor=4 * most // share if place.mitigations else 0,
+        kept=4 * copied_elements(place.mitigations, numel, trained) // share,
         activations=kept[place.checkpointing],
         checkpointed=kept[True],
         generation=whole + generation,

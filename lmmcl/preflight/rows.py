@@ -12,7 +12,7 @@ _DROPPED = ("rows", "pictures")
 
 
 def check_rows(scanned: Sequence[Scanned], dropping: bool = False) -> Iterator[Finding]:
-    """The faults that the scan found, by check and kind; one line for a check without any.
+    """The faults that the scan found, by check and kind, and tasks without pictures; one line for a check without any.
 
     Args:
         scanned: all parts.
@@ -26,9 +26,23 @@ def check_rows(scanned: Sequence[Scanned], dropping: bool = False) -> Iterator[F
             for which, level, text in row.faults
             if which == check
         ]
+        if check == "pictures":
+            found += _blind(scanned)
         yield from some(found)
         if not found:
             yield Finding("ok", check, "", _fine(check, scanned))
+
+
+def _blind(scanned: Sequence[Scanned]) -> Iterator[Finding]:
+    """A warning for each task of whose rows none has a picture."""
+    for name in dict.fromkeys(part.part.task.name for part in scanned):
+        rows = [row for part in scanned if part.part.task.name == name for row in part.seen]
+        broken = any(check == "pictures" for row in rows for check, _, _ in row.faults)
+        if any(row.sound for row in rows) and not broken and not any(row.sizes for row in rows):
+            text = (
+                f"none of the {len(rows):,} rows that were read has a picture; name their column in columns: "
+            )
+            yield Finding("warning", "pictures", name, text + "{image: ...}, unless the task has none.")
 
 
 def _fine(check: str, scanned: Sequence[Scanned]) -> str:

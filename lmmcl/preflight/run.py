@@ -137,7 +137,7 @@ def _of_model(
     load = _load(data, place, lengths, prompts)
     need = need_of(anatomy, shape, trained, frozen, place, load)
     yield from check_memory(need, place, load, shape is not None)
-    yield from check_space(module.run_path, anatomy.numel, trained)
+    yield from check_space(module.run_path, anatomy.numel, trained, place.mitigations)
 
 
 def _load(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lmmcl.disk import disk_need, free_bytes
+from lmmcl.mitigation import Mitigation
 from lmmcl.preflight.finding import Finding
 from lmmcl.recipe_table import size_text
 
@@ -14,7 +15,10 @@ _TIGHT = 0.9
 
 
 def check_space(
-    run: Path, numel: Mapping[str, int], trained: Sequence[Mapping[str, str]]
+    run: Path,
+    numel: Mapping[str, int],
+    trained: Sequence[Mapping[str, str]],
+    mitigations: Sequence[Mitigation] = (),
 ) -> Iterator[Finding]:
     """Compares what the sequence will write with what is free.
 
@@ -22,8 +26,9 @@ def check_space(
         run: the run folder, made or not.
         numel: elements of every parameter.
         trained: what each task trains, in order.
+        mitigations: of the run.
     """
-    need, free = disk_need(numel, trained), free_bytes(run)
+    need, free = disk_need(numel, trained, mitigations), free_bytes(run)
     text = (
         f"{size_text(need.total)} (checkpoints {size_text(need.last)}, stages {size_text(need.stages)}) of "
         f"{size_text(free)} free in {run}"

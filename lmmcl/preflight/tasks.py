@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,8 @@ from lmmcl.data.task import Part, Task
 from lmmcl.errors import UserError
 from lmmcl.preflight.finding import Finding, Level
 from lmmcl.scorers import exact_match
+
+log = logging.getLogger(__name__)
 
 
 class _Nothing:
@@ -36,8 +39,8 @@ def load_tasks(arguments: Mapping[str, Any]) -> tuple[TaskSequenceDataModule | N
         arguments: of `TaskSequenceDataModule`, as the YAML has them.
 
     Returns:
-        The data, None where no target loads; and what is wrong: tasks that do not load, and rows that break (a warning
-        each where ``on_bad_row: drop`` leaves them out). Pictures are not looked at.
+        The data, None where no target loads; and what is wrong: tasks that do not load, whatever they raise, and rows
+        that break (a warning each where ``on_bad_row: drop`` leaves them out). Pictures are not looked at.
     """
     rest = {key: value for key, value in arguments.items() if key not in ("tasks", "held_out")}
     found: list[Finding] = []
@@ -52,6 +55,12 @@ def load_tasks(arguments: Mapping[str, Any]) -> tuple[TaskSequenceDataModule | N
                 )
             except UserError as error:
                 found.append(Finding("failure", "tasks", _name(spec), str(error)))
+                continue
+            except Exception as error:
+                log.debug("%s does not load", _name(spec), exc_info=True)
+                said = " ".join(f"{type(error).__name__}: {error}".split())
+                text = f"does not load ({said}); correct the task, or the code it names."
+                found.append(Finding("failure", "tasks", _name(spec), text))
                 continue
             made = [_undropped(task) for task in (data.tasks if key == "tasks" else data.held_out)]
             tasks += made

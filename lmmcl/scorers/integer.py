@@ -11,6 +11,8 @@ from lmmcl.scorers.numbers import mentions
 from lmmcl.scorers.score import Score
 
 _EXPLICIT = re.compile(r"(?:=|\btotal(?:\s+of|\s+is)?\s*:?|\banswer\s*(?:is|:|=))\s*", re.IGNORECASE)
+_IN_TOTAL = re.compile(r"\s+(?:in\s+total|in\s+all|altogether)\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"[,;:.](?=\s)|[\n=]")
 # "No, I see" refuses or denies; "no phones" and "there are none" count.
 _NOTHING = re.compile(
     r"\b(?:none|nothing|nobody|nil)\b|\bno\s+[a-z]+"
@@ -19,14 +21,25 @@ _NOTHING = re.compile(
 )
 
 
+def _in_total(text: str) -> Fraction | None:
+    """The number right before the first "in total", unless its clause states others ("3 or 4 in total")."""
+    match = _IN_TOTAL.search(text)
+    clause = _CLAUSE.split(text[: match.start()])[-1] if match else ""
+    stated = mentions(clause)
+    return stated[0] if len(stated) == 1 and mentions(clause.split()[-1]) else None
+
+
 def read_number(text: str) -> Fraction | None:
     """The one number a text states, or None when it states none or several different ones.
 
     "One" beside another number is a pronoun ("5, the one on the left is small"); "no phones" and "none" are
-    0; a total or an answer named as such wins over its summands.
+    0; a total ("a total of 5", "5 in total") or an answer named as such wins over its summands.
     """
     answer = without_lead_in(text)
     without_no_one = re.sub(r"\b(?:no|not)\s+one\b", "none", answer, flags=re.IGNORECASE)
+    total = _in_total(without_no_one)
+    if total is not None:
+        return total
     explicit = _EXPLICIT.split(without_no_one)
     if len(explicit) > 1 and (stated := mentions(explicit[-1])):
         return stated[0]

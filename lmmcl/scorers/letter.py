@@ -22,8 +22,17 @@ _LEADING = re.compile(
 )
 _ALONE = re.compile(r"\W*([A-Za-z])\W*")
 _BRACKETED = re.compile(r"[(\[]\s*([A-Z])\s*[)\]]", re.IGNORECASE)
-_CAPITAL = re.compile(r"(?<![\w'])(?<!\bnot )([A-Z])(?![\w'])")
+_CAPITAL = re.compile(r"(?<![\w'])([A-Z])(?![\w'])")
 _LAST_LOWER = re.compile(r"(?:\bis|'s|\bbe|\bchoose|\bpick)\s+[\"'*]*([a-z])[\"'*]*[.!]?$")
+_ONE = r"(?:\b(?:option|letter|choice|answer)\s+)?(?<!\w)(?<!\w')[\"'(\[*]*[A-Z](?!\w|'\w)[\"')\]*]*"
+_SOME = rf"(?:the\s+)?{_ONE}(?:\s+(?:and|or|nor)\s+{_ONE})*"
+# "not B", "can't be B", "neither A nor B"; "B is wrong", "A and B are not right", but not "B is not wrong".
+_DENIED = re.compile(
+    rf"(?:\b(?:not|cannot|neither|nor)|n't)\s+(?:(?:be|choose|pick)\s+)?{_SOME}"
+    rf"|{_SOME}\s+(?:(?:is|are|was|were)\s+(?:\w+ly\s+|also\s+)?(?:wrong|incorrect)\b"
+    r"|(?:cannot|(?:is|are|was|were|can)(?:n't|\s+not)|can't)\b(?!\s+(?:wrong|incorrect|only)\b))",
+    re.IGNORECASE,
+)
 # "A cat", "I see": an article and a pronoun; "A or B", "A is right": letters.
 _NO_LETTER_BEFORE = re.compile(r" (?!(?:or|and|is|was)\b)[A-Za-z]")
 
@@ -113,12 +122,13 @@ def read_letter(text: str, options: Sequence[Any] | Mapping[str, Any] | None = N
     elif len(exact) == 1:
         letter = exact[0]
     else:
+        left = _DENIED.sub(" , ", answer)
         letter = (
-            _first_line(answer)
-            or _explicit(whole)
-            or _leading(answer)
+            _first_line(left)
+            or _explicit(_DENIED.sub(" , ", whole))
+            or _leading(left)
             or _by_text(answer, allowed)
-            or _in_passing(answer)
+            or _in_passing(left)
         )
     return letter if letter in allowed else None
 
@@ -129,7 +139,7 @@ def letter(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     Understood are the letter alone in any case ("b", "(B)", "B."), with the option's text ("B. foo"), in a
     sentence ("It's B", "Answer: B"), and, when ``meta["options"]`` holds the texts, the text of the option
     instead of its letter. The letters of words and contractions ("It's") are never read, and neither are the
-    article "A" and the pronoun "I".
+    article "A", the pronoun "I" and a letter that is denied ("not B", "B is wrong").
 
     Args:
         prediction: the model's answer.

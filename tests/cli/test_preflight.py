@@ -1,12 +1,15 @@
 """`lmmcl preflight`: a sound config passes, every planted fault is named, all of them in one run."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmmcl.cli.preflight import size_of
+from lmmcl.callbacks import LmmsEval
+from lmmcl.cli.config_parts import ConfigParts
+from lmmcl.cli.preflight import USAGE, size_of
 from lmmcl.errors import UserError
 from tests.preflight.planted import FAULTS, PlantedSet
 from tests.tiny_run import command, write_config
@@ -85,6 +88,35 @@ def test_a_callback_that_cannot_be_made_is_named_beside_the_rest(planted: Plante
     words = ["--config", planted.write(), "--model.path", tiny, "--trainer.callbacks", callbacks]
     _, found = findings(*words)
     assert {finding["check"] for finding in failures(found)} == {"trainer", "rows"}
+
+
+@pytest.mark.skipif(find_spec("lmms_eval") is not None, reason="lmms-eval is installed")
+def test_lmms_eval_that_is_not_installed_fails_and_its_answers_are_said_not_to_be_timed(
+    planted: PlantedSet, tiny: Path
+) -> None:
+    callbacks = "[{class_path: LmmsEval, init_args: {tasks: [nope_task]}}]"
+    words = ["--config", planted.write(), "--model.path", tiny, "--trainer.callbacks", callbacks, "--time"]
+    code, found = findings(*words)
+    assert code == 2
+    assert [(f["check"], f["task"]) for f in failures(found)] == [("tasks", "LmmsEval")]
+    assert "not installed" in failures(found)[0]["text"]
+    assert [f["check"] for f in found if f["level"] == "warning"] == ["time"]
+
+
+def test_tasks_of_lmms_eval_that_do_not_load_are_a_failure(
+    planted: PlantedSet, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(self: LmmsEval, taken: set[str]) -> None:
+        raise UserError(f"LmmsEval.tasks: no task {self.tasks[0]!r} beside {sorted(taken)}")
+
+    monkeypatch.setattr(LmmsEval, "load", load)
+    callbacks = "[{class_path: LmmsEval, init_args: {tasks: [nope_task]}}]"
+    parts = ConfigParts(
+        ["--config", str(planted.write()), "--model.path", str(tiny), "--trainer.callbacks", callbacks], USAGE
+    )
+    assert [(f.level, f.check, f.text) for f in parts.lmms_tasks(timed=False)] == [
+        ("failure", "tasks", "LmmsEval.tasks: no task 'nope_task' beside ['shelf']")
+    ]
 
 
 def test_devices_that_are_not_here_only_warn_and_memory_is_told_for_them(

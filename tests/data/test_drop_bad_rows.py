@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -172,6 +173,27 @@ def test_a_broken_picture_in_hub_data_is_dropped_too() -> None:
     assert {int(row.answer) % 5 for part in parts for row in source.split(part)} == {1, 2, 3, 4}
     assert {bad.row % 5 for bad in data.bad_rows} == {0}
     assert {bad.file for bad in data.bad_rows} == {"owner/name, split test"}
+
+
+def test_a_picture_that_a_table_names_by_a_path_without_a_file_is_dropped() -> None:
+    write({})
+    Path("3").mkdir()
+    paths = [str(Path(f"{number}.png").absolute()) for number in range(1, 21)]
+    paths[3:6] = [str(Path(name).absolute()) for name in ("nowhere.png", "1.png/inside.png", "3")]
+    table = datasets.Dataset.from_dict({"image": paths, "question": ["q"] * 20, "answer": ["A"] * 20})
+    os.makedirs("root/owner/name")
+    # Written as it is: Dataset.to_parquet reads the files.
+    pq.write_table(table.cast_column("image", datasets.Image()).data.table, "root/owner/name/test.parquet")
+    spec: dict[str, Any] = {
+        "task": "mine",
+        "hub": "owner/name",
+        "splits": {"test": "test"},
+        "split": {"dev": 0.5},
+    }
+    data = TaskSequenceDataModule(["count"], [spec], root="root", on_bad_row="drop")
+    parts: tuple[Any, ...] = ("dev", "test")
+    assert sum(len(data.held_out[0].source.split(part)) for part in parts) == 17
+    assert sorted(bad.row for bad in data.bad_rows) == [3, 4, 5]
 
 
 def test_a_failing_disk_is_an_error_and_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

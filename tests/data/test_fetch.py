@@ -254,6 +254,29 @@ def test_a_host_that_asks_for_hours_is_left(server: Server, tmp_path: Path) -> N
     assert server.asked["/closed/1.jpg"] == 1
 
 
+def test_nothing_more_is_asked_of_a_host_that_was_left(server: Server, tmp_path: Path) -> None:
+    pictures = [wanted(server.address, f"/closed/{place}.jpg") for place in range(50)]
+    result = fetch(pictures, tmp_path, LOOPBACK)
+    assert {failure.reason for failure in result.failures} == {
+        "HTTP 503 Service Unavailable, to be asked again in 7200 s"
+    }
+    assert len(result.failures) == 50
+    assert sum(server.asked.values()) <= LOOPBACK.per_host
+
+
+def test_the_addresses_of_a_picture_are_tried_in_turn(server: Server, tmp_path: Path) -> None:
+    there, gone = wanted(server.address, "/ok/1.jpg"), wanted(server.address, "/gone/3.jpg")
+    same = [Wanted(server.address + path, there.sha256) for path in ("/gone/1.jpg", "/wrong/1.jpg")]
+    never = [Wanted(server.address + "/gone/2.jpg", gone.sha256), gone]
+    said: list[tuple[int, int, int]] = []
+    pictures = [*same, there, Wanted(server.address + "/gone/last.jpg", there.sha256), *never]
+    result = fetch(pictures, tmp_path, LOOPBACK, lambda *counts: said.append(counts))
+    assert (result.fetched, [failure.url for failure in result.failures]) == (1, [gone.url])
+    paths = ("/gone/1.jpg", "/wrong/1.jpg", "/ok/1.jpg", "/gone/2.jpg", "/gone/3.jpg")
+    assert server.asked == dict.fromkeys(paths, 1)
+    assert [(done, total) for done, _, total in said] == [(1, 2), (2, 2)]
+
+
 def test_a_slow_answer_ends_after_the_longest_time(server: Server, tmp_path: Path) -> None:
     start = time.monotonic()
     result = fetch([wanted(server.address, "/drip/1.jpg")], tmp_path, LOOPBACK)

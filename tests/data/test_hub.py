@@ -1,7 +1,9 @@
 """Hub datasets, read from local copies with the hub's layouts."""
 
+import json
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ import datasets
 import pytest
 from PIL import Image
 
+from lmmcl.data.bad_row import RowError
+from lmmcl.data.drop_bad_rows import DropBadRows
 from lmmcl.data.hub import HubSource, HubTable
+from lmmcl.data.hub_form import hub_source
 from lmmcl.data.picture import open_picture
 from lmmcl.data.records import Record
 from lmmcl.data.row import Row
@@ -226,3 +231,61 @@ def test_lists_of_pictures_paths_and_bare_bytes_are_pictures(tmp_path: Path) -> 
     assert rows[1] == {"images": [], "raw": None, "named": "a/b.png"}
     assert rows[2] == {"images": None, "raw": None, "named": None}
     assert len(rows.fingerprint) == 64
+
+
+def broken_copy(tmp_path: Path) -> Path:
+    """A copy whose second test row has no answers."""
+    (tmp_path / "broken" / "owner" / "plain").mkdir(parents=True)
+    rows = [{"image": None, "question": f"q {i}", "answers": None if i == 1 else ["a"]} for i in range(4)]
+    path = tmp_path / "broken" / "owner" / "plain" / "test.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path / "broken"
+
+
+def test_a_record_that_makes_no_row_is_named_and_can_be_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "checked"))
+    parts: dict[Part, HubTable] = {"test": HubTable("owner/plain", "test")}
+
+    def plain(record: Record, number: int, part: Part) -> Row:
+        return replace(make(record, number, part), images=())
+
+    whole = HubSource(parts, plain, root=broken_copy(tmp_path)).undivided()
+    with pytest.raises(
+        RowError, match=r"^owner/plain, split test, row 1: .*got TypeError: .*image, question"
+    ):
+        whole.split("test")[1]
+    dropping = DropBadRows(whole, "mine")
+    assert [row.id for row in dropping.split("test")] == ["test-0", "test-2", "test-3"]
+    assert [(row.file, row.row) for row in dropping.bad_rows] == [("owner/plain, split test", 1)]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(KeyError("label"), "KeyError: 'label'"), (UserError("no such label"), "no such label")],
+)
+def test_what_goes_wrong_in_a_row_has_its_place(root: Path, error: Exception, reason: str) -> None:
+    def broken(record: Record, number: int, part: Part) -> Row:
+        raise error
+
+    rows = HubSource({"train": HubTable("owner/plain", "train")}, broken, root=root).split("train")
+    with pytest.raises(RowError, match=rf"^owner/plain, split train, row \d+: .*{reason}"):
+        rows[0]
+
+
+def test_what_is_kept_by_a_column_that_is_missing_is_said(root: Path) -> None:
+    with pytest.raises(RowError, match=r"^owner/plain, split test, row 0: .*KeyError: 'type'"):
+        source(root, ["test"], keep=lambda record: bool(record["type"])).split("test")
+
+
+def test_a_column_that_is_named_must_be_there(root: Path) -> None:
+    columns = {"answer": "answers[0]", "image": "imge"}
+    splits = {"train": "train", "test": "test"}
+    named = hub_source("owner/plain", False, splits, columns=columns).at(root)
+    with pytest.raises(
+        UserError, match=r"columns: image must name a column of owner/plain, split train, got 'imge'.*'image'"
+    ):
+        named.split("train")
+    right = hub_source("owner/plain", False, splits, columns={**columns, "image": "image"}).at(root)
+    assert len(right.split("test")[0].images) == 1

@@ -14,6 +14,7 @@ from lmmcl.data.picture import open_picture
 from lmmcl.data.row import Row
 from lmmcl.data.row_files import part_files
 from lmmcl.data.sources import FileSource
+from lmmcl.data.task import PARTS
 from lmmcl.errors import UserError
 from tests.data.processors import say
 
@@ -187,6 +188,62 @@ def test_a_folder_with_a_sub_folder_per_part() -> None:
             picture(f"birds/{part}/wren/{number}.png")
     source = FileSource("birds", prompt="Which bird is this?")
     assert [len(source.split(part)) for part in ("train", "dev", "test")] == [30, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train.jsonl", "val.jsonl", "test.jsonl"),
+        ("train-00000-of-00001.jsonl", "validation-00000-of-00001.jsonl", "test-00000-of-00001.jsonl"),
+        ("vqa_train.jsonl", "vqa_dev.jsonl", "vqa_Test2017.jsonl"),
+    ],
+)
+def test_a_folder_with_files_named_by_part_is_not_pooled(names: tuple[str, ...]) -> None:
+    for place, name in enumerate(names):
+        jsonl(f"set/{name}", records(30, 100 * place))
+    picture("set/train/a.png")
+    source = FileSource("set")
+    for place, part in enumerate(PARTS):
+        assert [row.answer for row in source.split(part)] == [f"a {n + 100 * place}" for n in range(30)]
+
+
+def test_a_folder_of_files_of_one_part_is_one_set() -> None:
+    for number in range(2):
+        jsonl(f"set/train-{number}.jsonl", records(2, 2 * number))
+    assert answers("set") == ["a 0", "a 1", "a 2", "a 3"]
+
+
+@pytest.mark.parametrize("path", ["set", ["set"], {"train": "set", "test": "other.jsonl"}])
+def test_a_folder_with_some_files_named_by_part_is_refused(path: Any) -> None:
+    for name in ("rows", "test"):
+        jsonl(f"set/{name}.jsonl", records(2))
+    jsonl("other.jsonl", records(2, 5))
+    with pytest.raises(UserError, match=r"got test\.jsonl beside rows\.jsonl in set; write path: \{train"):
+        FileSource(path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("train", "test", "unlabeled"), "got test, train beside unlabeled in imgs"),
+        (("train", "test", "val", "validation"), "got test, train, val, validation in imgs"),
+        (("val", "wren"), "got val beside wren in imgs"),
+    ],
+)
+def test_parts_beside_another_folder_are_no_classes(folders: tuple[str, ...], message: str) -> None:
+    for folder in folders:
+        picture(f"imgs/{folder}/wren/0.png")
+    with pytest.raises(UserError, match=message):
+        FileSource("imgs", prompt="Which bird is this?")
+
+
+def test_what_an_archive_leaves_behind_is_no_part() -> None:
+    for folder in ("Train", "Test", "__MACOSX", ".cache"):
+        for number in range(10):
+            picture(f"imgs/{folder}/wren/{number}.png", "red" if folder == "Train" else "blue")
+    source = FileSource("imgs", prompt="Which bird is this?")
+    assert {row.answer for part in ("train", "test") for row in source.split(part)} == {"wren"}
+    assert len(source.split("test")) == 10
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

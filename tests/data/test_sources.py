@@ -108,6 +108,21 @@ def test_columns_may_have_other_names_and_the_rest_is_meta() -> None:
     assert row.meta == {"options": ["x"], "category": "c", "critical": True}
 
 
+def test_image_and_images_of_one_record_are_not_added_up() -> None:
+    both = {**GOOD, "image": "pictures/a.png", "images": ["pictures/a.png"]}
+    assert colours(only(both)) == [(255, 0, 0)]
+    other = {**both, "images": ["pictures/b.png"]}
+    assert colours(only(other, columns={"image": "image"})) == [(255, 0, 0)]
+    assert colours(only(other, columns={"image": "images"})) == [(0, 0, 255)]
+
+
+def test_a_number_that_gaps_made_a_float_is_whole_again() -> None:
+    row = only({"question": "q", "answer": 3.0, "gold": float("nan")})
+    assert (row.answer, row.gold) == ("3", "3")
+    assert only({"question": "q", "answer": 2.5, "gold": 4.0}).gold == 4
+    assert only({"question": "q", "answer": 2.5}).answer == "2.5"
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_parquet_with_pictures_inside(declared: bool) -> None:
     inside = [{"bytes": Path(f"pictures/{name}.png").read_bytes(), "path": None} for name in "ab"]
@@ -192,6 +207,11 @@ GOOD = {"question": "q", "answer": "A"}
         ({**GOOD, "image": "pictures/c.png"}, r"row 2: there is no picture pictures/c\.png"),
         ({**GOOD, "image": "https://x.org/a.png"}, "row 2: a picture must be a file on disk"),
         ({**GOOD, "image": 3}, "row 2: a picture must be a path to a file, got 3"),
+        (
+            {**GOOD, "image": "pictures/a.png", "images": ["pictures/b.png"]},
+            "row 2: .*must stand in one column",
+        ),
+        ({"question": "q", "answer": float("nan")}, "row 2: its answer must not be empty, got nan"),
         ({"question": "<image> q", "answer": "A"}, "row 2: .*got 0 pictures for 1 places"),
         ({"messages": [{"role": "user", "content": "x"}]}, "row 2: the last turn must be the assistant's"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "row 2: a role must be one of .*got 'tool'"),

@@ -162,6 +162,46 @@ def test_the_fingerprint_follows_the_members_and_not_the_place() -> None:
     assert FileSource(other, held_out=True, split={"test": 1.0}).fingerprint() != first
 
 
+def test_the_fingerprint_and_the_verdict_follow_the_answers() -> None:
+    def fingerprint(answer: str) -> str:
+        path = shard("a.tar", sample("0", answer=answer))
+        return FileSource(path, held_out=True, split={"test": 1.0}).fingerprint()
+
+    assert fingerprint("A") != fingerprint("B")
+    shard("a.tar", sample("0", answer=" "))
+    with pytest.raises(UserError, match="an answer must not be empty"):
+        read("a.tar")
+
+
+def test_pictures_outside_the_shard_are_looked_at_every_time() -> None:
+    shard("a.tar", [("0.json", {"question": "q", "answer": "A", "image": "out.png"}), *sample("1")])
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"a\.tar, row 1: there is no picture out\.png"):
+            read("a.tar")
+        Path("out.png").write_bytes(png())
+        assert [row.id for row in read("a.tar")] == ["a/0", "a/1"]
+        Path("out.png").unlink()
+
+
+def test_no_row_of_a_shard_stands_in_two_parts() -> None:
+    def entry(colour: str, key: str) -> list[tuple[str, bytes | dict[str, Any]]]:
+        # All of one size: only the bytes tell them apart.
+        picture = png(colour).ljust(100, b"\0")
+        return [(f"{key}.png", picture), (f"{key}.json", {"question": "q", "answer": "A"})]
+
+    shard("tra.tar", [*entry("red", "0"), *entry("lime", "1")])
+    shard("tes.tar", entry("blue", "2"))
+    path = {"train": "tra.tar", "test": "tes.tar"}
+    for _ in range(2):
+        assert len(FileSource(path, split={"dev": 0.001}).split("test")) == 1
+    shard("tes.tar", [*entry("blue", "2"), *entry("lime", "3")])
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=r"tes\.tar, row 2: no row may stand in two parts, got row 'tra/1'"
+        ):
+            FileSource(path, split={"dev": 0.001})
+
+
 @pytest.mark.parametrize("cut", [10, 512 * 3 + 100, 512 * 5, 512 * 5 + 17, -1024])
 def test_a_truncated_shard_is_named_with_the_byte(cut: int) -> None:
     path = shard("a.tar", [*sample("0"), *sample("1")], format=tarfile.USTAR_FORMAT)

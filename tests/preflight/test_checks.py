@@ -97,6 +97,29 @@ def test_a_task_that_does_not_load_hides_no_other(tmp_path: Path) -> None:
     assert [(one.level, one.task) for one in found] == [("failure", "cuont"), ("failure", "chrat")]
 
 
+def test_a_task_that_breaks_in_any_way_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = PlantedSet(tmp_path)
+    planted.write()
+    (tmp_path / "badly_written.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    broken: dict[str, Any] = {**planted.task, "task": "broken", "image_folder": 3}
+    scored: dict[str, Any] = {**planted.task, "task": "scored", "scorer": "badly_written.f"}
+    typed: dict[str, Any] = {**planted.task, "task": "typed", "epochs": [1]}
+    data, found = load_tasks({"tasks": [broken, scored, typed, planted.task]})
+    assert data is not None
+    assert [task.name for task in data.tasks] == ["shelf"]
+    assert [(one.level, one.task) for one in found] == [
+        ("failure", "broken"),
+        ("failure", "scored"),
+        ("failure", "typed"),
+    ]
+    assert "broken.image_folder must be the path of a folder, got 3" in found[0].text
+    assert "scored.scorer: badly_written.f cannot be imported (SyntaxError: " in found[1].text
+
+
 def test_no_task_at_all_is_one_failure() -> None:
     data, found = load_tasks({"tasks": []})
     assert data is None

@@ -3,6 +3,8 @@
 from functools import cache
 
 from lmmcl.anatomy import Anatomy
+from lmmcl.callbacks import EMA, EWC, L2SP, MAS, SFA, SI, LwF, WiSEFT
+from lmmcl.mitigation import Mitigation
 from lmmcl.preflight.activations import Shape
 from lmmcl.preflight.fit_memory import check_memory
 from lmmcl.preflight.memory import Load, Need, Place, need_of
@@ -51,10 +53,19 @@ def test_pure_fp32_holds_all_in_4_bytes_and_casts_nothing() -> None:
     assert need(Place()).copies == 2 * trained
 
 
-def test_ddp_adds_buckets_and_mitigations_a_copy() -> None:
+def test_ddp_adds_buckets_and_mitigations_their_copies() -> None:
     trained, _ = counts()
     assert need(Place("ddp", 2)).state - need(Place()).state == 4 * trained
-    assert need(Place(mitigations=True)).state - need(Place()).state == 4 * trained
+    for mitigations, copies in (
+        ([LwF(), WiSEFT(), SFA()], 1),
+        ([EWC()], 2),
+        ([MAS()], 2),
+        ([SI(), LwF()], 3),
+        ([EMA(), L2SP()], 2),
+        ([EWC(weight=0), Mitigation()], 0),
+    ):
+        found = need(Place(mitigations=mitigations))
+        assert found.state - need(Place()).state == found.kept == 4 * copies * trained
 
 
 def test_fsdp2_shares_the_state_out_and_gathers_two_layers_and_the_root() -> None:

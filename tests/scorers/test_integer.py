@@ -21,6 +21,7 @@ from lmmcl.scorers import Score, integer
         ("3.0", 3), ("a dozen", 12), ("two dozen", 24), ("half a dozen", 6),
         ("5, the one on the left is small", 5),
         ("3 red and 2 blue, a total of 5", 5), ("3 + 2 = 5", 5), ("a hundred", 100),
+        ("2 dogs and 3 cats, 5 in total", 5), ("5 in total, one of them black", 5), ("twenty one altogether", 21),
         ("4 or rather four", 4), ("-3", -3),
         ("there are 2 of the 3D glasses", 2), ("one", 1), ("No, 3", 3), ("No. 3", 3),
     ],
@@ -31,7 +32,20 @@ def test_the_stated_number_is_read(said: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["", "many", "No", "No, I cannot say", "3 or 4", "2-3", "3 red and 2 blue", "the second", "1/0"]
+    "said",
+    [
+        "",
+        "many",
+        "No",
+        "No, I cannot say",
+        "3 or 4",
+        "2-3",
+        "3 red and 2 blue",
+        "2 red and 4 blue in total",
+        "3 or 4 in total",
+        "the second",
+        "1/0",
+    ],
 )
 def test_no_number_or_several_are_unreadable(said: str) -> None:
     assert integer(said, 3, {}) == Score(0.0, parsed=False)

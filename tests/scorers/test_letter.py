@@ -49,6 +49,25 @@ def test_what_chooses_nothing_or_several_is_unreadable(said: str) -> None:
     assert letter(said, "B", {}) == Score(0.0, parsed=False)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Not B", "NOT B", "not (B)", "It is not option B", "The answer is not B.", "It can't be B", "Neither A nor B",
+        "B is wrong", "B is clearly incorrect.", "Option B is wrong", "(B) is not right", "B isn't correct",
+        "A and B are wrong",
+    ],
+)  # fmt: skip
+def test_a_denied_letter_is_not_chosen(said: str) -> None:
+    assert letter(said, "B", {}) == Score(0.0, parsed=False)
+
+
+@pytest.mark.parametrize(
+    "said", ["Not A, B", "B, not A", "A is wrong; it's B", "B. C is not right", "B is not wrong"]
+)
+def test_beside_a_denied_letter_the_other_is_chosen(said: str) -> None:
+    assert letter(said, "B", {}) == Score(1.0)
+
+
 def test_the_list_of_all_options_chooses_none() -> None:
     assert read_letter("A. cat\nB. dog\nC. cow") is None
 
