@@ -18,7 +18,8 @@ def fitted(checkpoint: Path, run: Path, **options: Any) -> ContinualLMM:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # so Dynamo
+# Dynamo reads .grad of a layer's input, which is not a leaf.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_compiled_run_ends_with_the_same_weights(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
