@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,7 +16,7 @@ from typing_extensions import override
 from lmmcl.data.batch import IGNORED, Batch
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.row import Row
-from lmmcl.data.task import Task
+from lmmcl.data.task import Part, Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import Kept, evaluate
 from lmmcl.evaluation.predictions import PredictionStore, result_key
@@ -76,6 +76,8 @@ class HeldOutEvaluation(StageCallback):
         every_n_steps: also measure every so many optimizer steps inside a task; None: at stages only.
         canary_every_n_steps: optimizer steps between two readings of the canary; 0 turns it off.
         canary_samples: held-out prompts the canary reads, dealt over the held-out tasks that have ``dev`` rows.
+        part: which rows the matrix holds: ``test``, what is reported, or ``dev``, for a run that only serves to choose
+            something (a learning rate, a strength).
         name: of its state.
     """
 
@@ -85,6 +87,7 @@ class HeldOutEvaluation(StageCallback):
         every_n_steps: int | None = None,
         canary_every_n_steps: int = 20,
         canary_samples: int = 64,
+        part: Literal["test", "dev"] = "test",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
@@ -101,10 +104,13 @@ class HeldOutEvaluation(StageCallback):
                 "trainer.callbacks: HeldOutEvaluation.canary_every_n_steps must be at least 0 and canary_samples at "
                 f"least 1, got {canary_every_n_steps} and {canary_samples}."
             )
+        if part not in ("test", "dev"):
+            raise UserError(f"trainer.callbacks: HeldOutEvaluation.part must be test or dev, got {part!r}.")
         self.batch_size = batch_size
         self.every_n_steps = every_n_steps
         self.canary_every_n_steps = canary_every_n_steps
         self.canary_samples = canary_samples
+        self.part: Part = part
         self._canary: list[Batch] | None = None
 
     @override
@@ -119,7 +125,7 @@ class HeldOutEvaluation(StageCallback):
         found = evaluate(
             module,
             tasks,
-            {task.name: data.eval_rows(task) for task in tasks},
+            {task.name: data.eval_rows(task, self.part) for task in tasks},
             data.collator.prompts,
             batch_size=self.batch_size,
             kept=kept,
@@ -134,6 +140,7 @@ class HeldOutEvaluation(StageCallback):
             "batch_size": self.batch_size,
             "max_eval_samples": module.data.max_eval_samples,
             "max_new_tokens": task.max_new_tokens,
+            "part": self.part,
             "precision": str(module.trainer.precision),
             "scorer": getattr(task.scorer, "__qualname__", type(task.scorer).__qualname__),
         }
