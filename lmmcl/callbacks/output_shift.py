@@ -1,0 +1,294 @@
+"""How far the next-token distributions of held-out answers moved, and how much of it is a mere bias of the output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.nn import functional
+from transformers import LogitsProcessor
+from typing_extensions import override
+
+from lmmcl.data.row import Row
+from lmmcl.data.task import Task
+from lmmcl.errors import UserError
+from lmmcl.evaluation.generate import generate
+from lmmcl.evaluation.token_classes import token_partition
+from lmmcl.mitigation import StageCallback
+from lmmcl.model import ContinualLMM
+from lmmcl.probe import Asked, Reading, answer_batches, head_weights, held_out_rows
+
+_HEAD, _HIDDEN, _MEAN = "head/", "hidden", "mean_log_probabilities"
+
+
+def shift_by_class(base: Tensor, present: Tensor, classes: Sequence[Tensor]) -> Tensor:
+    """Total variation and KL(base ‖ present) of each token, split into the classes' parts, which add up to the whole.
+
+    A class's part of the first is ½ Σ |p − q| over its tokens, of the second Σ p (log p − log q), which may be
+    negative.
+
+    Args:
+        base: (tokens, vocabulary) log-probabilities log p.
+        present: (tokens, vocabulary) log-probabilities log q.
+        classes: ids of each class; together every one once.
+
+    Returns:
+        (tokens, 2 × classes): all parts of the total variation, then those of KL, in nats.
+    """
+    p = base.exp()
+    variation, divergence = (p - present.exp()).abs() / 2, p * (base - present)
+    return torch.stack([term[:, ids].sum(-1) for term in (variation, divergence) for ids in classes], dim=-1)
+
+
+def returned(base: float, present: float, corrected: float) -> float:
+    """The share of what was lost that a correction brings back: 1 is all; nan where nothing was lost.
+
+    Args:
+        base: a loss of the base model (of a score: its negative).
+        present: that of the present model.
+        corrected: that of the present model with its logits corrected.
+    """
+    lost = present - base
+    return (present - corrected) / lost if lost > 1e-4 else math.nan
+
+
+class _Corrected(LogitsProcessor):
+    """Adds one vector to the logits of every step."""
+
+    def __init__(self, correction: Tensor) -> None:
+        self._correction = correction
+
+    @override
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return scores.float() + self._correction
+
+
+class OutputShift(StageCallback):
+    """Compares the base's and the present next-token distributions on held-out prompts, and takes the bias out of them.
+
+    Gold answers to ``dev`` rows of the held-out tasks are read teacher-forced, their first tokens, after every stage:
+    total variation and KL(base ‖ present), mean over tokens, split into numbers, option letters, yes/no and the rest.
+
+    The causal check of "forgetting is largely a shift of the output distribution" (arXiv 2510.08564): of each task's
+    rows every other one only calibrates. Over the answer tokens t of these C rows, with p the base's and q the present
+    distribution, the marginal bias is b_v = (1/|C|) Σ_t [log p_t(v) − log q_t(v)], one number per word v. On the other
+    rows the present model is scored again with logits z + b: the loss of the gold answers, and greedy answers with b
+    added at every step. What comes back is (present − corrected) / (present − base); nan where nothing was lost. A head
+    whose bias alone was changed is repaired whole: there log q_t = log p_t + c − Z_t, so b is −c and a constant.
+
+    It costs a forward over the rows per stage, and two greedy answers to each scored row; beside the hundreds of
+    answers of every measured task that is little. It keeps in its state, and so in every checkpoint, the base model's
+    mean log-probabilities (4 bytes a word) and its hidden states at the scored tokens (tokens × width: 3.7 MB for 64
+    rows of a 7B model in bf16), from which the head makes the base's logits again; where a task trains the head, a copy
+    of the head, too (as a reference to stage 0: no bytes on disk).
+
+    Written to ``probes/OutputShift.jsonl`` (total variation), and beside it ``... KL``, ``... loss``, ``... answers``
+    and ``... recovered``.
+
+    Args:
+        samples: held-out ``dev`` rows, from 2, dealt over the tasks; one half calibrates, the other is scored.
+        answer_tokens: of each gold answer so many tokens count, from the first; from 1.
+        answers: also answer the scored rows with and without the correction.
+        batch_size: rows in a forward, from 1.
+        name: of its logs and state.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        samples: int = 128,
+        answer_tokens: int = 8,
+        answers: bool = True,
+        batch_size: int = 16,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        for key, value, least in (
+            ("samples", samples, 2),
+            ("answer_tokens", answer_tokens, 1),
+            ("batch_size", batch_size, 1),
+        ):
+            if value < least:
+                raise UserError(
+                    f"trainer.callbacks: OutputShift.{key} must be at least {least}, got {value}."
+                )
+        self.samples = samples
+        self.answer_tokens = answer_tokens
+        self.answers = answers
+        self.batch_size = batch_size
+        self._base_score: float | None = None
+        self._halves: tuple[list[Asked], list[Asked]] | None = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"base_score": self._base_score}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._base_score = state_dict["base_score"]
+
+    @override
+    def on_stage_end(
+        self, trainer: Trainer, module: ContinualLMM, task: Task | None, scores: Mapping[str, float]
+    ) -> None:
+        calibrating, scored = self.halves(module)
+        if not calibrating or not scored:
+            return
+        if task is None:
+            self._remember(module)
+        correction = self.tensors[_MEAN] - self._mean(module)
+        values = self.read(module, correction)
+        loss = {name: values.pop(name) for name in ("base", "present", "corrected")}
+        recovered = {"loss": returned(**loss)}
+        self._put(trainer, module, "loss", "nats per token", "Loss of held-out gold answers.", loss)
+        if self.answers:
+            points = {
+                "present": self._score(module, []),
+                "corrected": self._score(module, [_Corrected(correction)]),
+            }
+            if task is None:
+                self._base_score = points["present"]
+            assert self._base_score is not None
+            points["base"] = self._base_score
+            recovered["score"] = returned(**{name: -value for name, value in points.items()})
+            self._put(trainer, module, "answers", "points", "Score of greedy held-out answers.", points)
+        about = "Share of what was lost on held-out rows that comes back when the output's marginal bias is removed."
+        self._put(trainer, module, "recovered", "share", about, recovered)
+        for kind, unit, what in (
+            (
+                "TV",
+                "total variation",
+                "Total variation between the base's and the present next-token distribution",
+            ),
+            ("KL", "nats", "KL divergence of the base's next-token distribution from the present one"),
+        ):
+            parts = {name.removeprefix(f"{kind} "): v for name, v in values.items() if name.startswith(kind)}
+            about = f"{what}, mean over the first tokens of held-out gold answers; the parts add up to all."
+            self._put(
+                trainer,
+                module,
+                "" if kind == "TV" else kind,
+                unit,
+                about,
+                {"all": sum(parts.values()), **parts},
+            )
+
+    def _put(
+        self,
+        trainer: Trainer,
+        module: ContinualLMM,
+        log: str,
+        unit: str,
+        about: str,
+        values: Mapping[str, float],
+    ) -> None:
+        name, title = f"{self.name} {log}".strip(), f"Output shift {log}".strip()
+        Reading(name, type(self).__name__, title, unit, about).put(trainer, module, "stage", values)
+
+    def halves(self, module: ContinualLMM) -> tuple[list[Asked], list[Asked]]:
+        """The rows that calibrate and those that are scored: every other one of each task."""
+        if self._halves is None:
+            halves: tuple[list[Asked], list[Asked]] = ([], [])
+            met: dict[str, int] = {}
+            for task, row in held_out_rows(module, self.samples, self.name):
+                met[task.name] = met.get(task.name, -1) + 1
+                halves[met[task.name] % 2].append((task, row))
+            if halves[0] and not halves[1]:
+                module.sequence.report_notice(
+                    f"{self.name} is off: no held-out task has two dev rows, one to calibrate and one to score."
+                )
+            self._halves = halves
+        return self._halves
+
+    def _remember(self, module: ContinualLMM) -> None:
+        """Keeps what is needed of the base model, which is in memory at stage 0."""
+        self.tensors = {f"{_HEAD}{name}": tensor for name, tensor in head_weights(module).items()}
+        self.tensors[_MEAN] = self._mean(module)
+        hidden: list[Tensor] = []
+        with module.inference(gather=False):
+            for batch in self._batches(module, 1):
+                hidden += [module.token_outputs(batch).hidden]
+            module.free_gathered()
+        self.tensors[_HIDDEN] = torch.cat(hidden)
+
+    def _batches(self, module: ContinualLMM, half: int) -> Any:
+        rows: list[Row] = [row for _, row in self.halves(module)[half]]
+        return answer_batches(module, rows, self.batch_size, self.answer_tokens)
+
+    def _mean(self, module: ContinualLMM) -> Tensor:
+        """Mean log-probability of every word over the tokens that calibrate, (vocabulary,) in fp32."""
+        sums: list[Tensor] = []
+        tokens = 0
+
+        def add(logits: Tensor, labels: Tensor) -> Tensor:
+            sums.append(logits.float().log_softmax(dim=-1).sum(dim=0))
+            return torch.zeros_like(labels)
+
+        with module.inference(gather=False):
+            for batch in self._batches(module, 0):
+                outputs = module.token_outputs(batch)
+                outputs.map(add)
+                tokens += len(outputs)
+            module.free_gathered()
+        return torch.stack(sums).sum(dim=0) / tokens
+
+    def read(self, module: ContinualLMM, correction: Tensor) -> dict[str, float]:
+        """Means over the scored tokens: ``TV`` and ``KL`` by class, and the gold answers' loss; collective.
+
+        Args:
+            module: the present model.
+            correction: (vocabulary,), added to its logits.
+        """
+        parts = token_partition(module.processor.tokenizer.get_vocab(), len(correction))
+        classes = [torch.tensor(ids, dtype=torch.long, device=module.device) for ids in parts.values()]
+        of_base = {k.removeprefix(_HEAD): t for k, t in self.tensors.items() if k.startswith(_HEAD)}
+
+        def function(logits: Tensor, labels: Tensor, hidden: Tensor) -> Tensor:
+            base, present = (z.float().log_softmax(dim=-1) for z in (head(hidden), logits))
+            corrected = (logits.float() + correction).log_softmax(dim=-1)
+            losses = [functional.nll_loss(q, labels, reduction="none") for q in (base, present, corrected)]
+            return torch.cat([shift_by_class(base, present, classes), torch.stack(losses, dim=-1)], dim=-1)
+
+        found: list[Tensor] = []
+        done = 0
+        with module.inference(gather=False):
+            head = module.head_with(of_base)
+            for batch in self._batches(module, 1):
+                outputs = module.token_outputs(batch)
+                found.append(
+                    outputs.map(function, beside=[self.tensors[_HIDDEN][done : done + len(outputs)]])
+                )
+                done += len(outputs)
+            module.free_gathered()
+        names = [
+            *(f"{kind} {name}" for kind in ("TV", "KL") for name in parts),
+            "base",
+            "present",
+            "corrected",
+        ]
+        means = torch.cat(found).mean(dim=0).tolist()
+        return dict(zip(names, means, strict=True))
+
+    def _score(self, module: ContinualLMM, processors: list[LogitsProcessor]) -> float:
+        """Mean score of greedy answers to the scored rows, 0 to 100; collective."""
+        scored = self.halves(module)[1]
+        tasks = {task.name: task for task, _ in scored}
+        values: list[float] = []
+        with module.inference():
+            for name, task in tasks.items():
+                rows = [row for owner, row in scored if owner.name == name]
+                for start in range(0, len(rows), self.batch_size):
+                    part = rows[start : start + self.batch_size]
+                    batch = module.data.collator.prompts(part).to(module.device)
+                    said = generate(module.model, module.processor, batch, task.max_new_tokens, processors)
+                    values += [
+                        float(task.scorer(answer, row.gold, row.meta).value)
+                        for answer, row in zip(said, part, strict=True)
+                    ]
+        return 100.0 * sum(values) / len(values)
