@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from typing_extensions import override
 
 import lmmcl.callbacks
+from lmmcl.cli.critical import HELP as CRITICAL_HELP
 from lmmcl.cli.entry import COMMANDS
 from lmmcl.cli.keys import TRAINER, Key, keys_of, sentence
 from lmmcl.data.parse import built_in_tasks
@@ -52,7 +53,8 @@ def sequence_help(parser: ArgumentParser, width: int | None = None) -> str:
     command = parser.prog.split()[-1]
     about = COMMANDS.get(command, "")
     lines = [f"usage: {parser.usage}", "", *([f"{about[0].upper()}{about[1:]}."] if about else [])]
-    lines += [*_wrapped("Every key of the YAML is an option, too: --model.lr 1e-5.", "", width), ""]
+    lines += [*_wrapped("Every key of the YAML is an option, too: --model.lr 1e-5.", "", width)]
+    lines += [*_wrapped(CRITICAL_HELP, "", width), ""]
     lines += ["options:"]
     for option, text in _OPTIONS.items():
         lines += [f"  {option}", *_wrapped(text, " " * 8, width)]

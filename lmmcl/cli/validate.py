@@ -13,11 +13,14 @@ FOLDER = "validate"
 USAGE = "lmmcl validate (--run RUN [--stage K] | --config FILE) [--KEY VALUE ...] [--debug]"
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> int:
     """Measures and prints a table; the answers go to ``validate/`` in the run folder.
 
     ``--run RUN [--stage K]`` measures a stage of a run with the run's own config, ``--config`` the model that a YAML
     names; every key can be given beside them.
+
+    Returns:
+        exit code: 3 if a critical row flipped since the run's base model, see `lmmcl.cli.critical`.
     """
     quiet()
     words, stage = _take_stage(list(arguments))
@@ -32,11 +35,13 @@ def run(arguments: Sequence[str]) -> None:
         words = ["--config", str(config), *words]
     elif stage is not None:
         raise UserError("--stage needs the run it belongs to: lmmcl validate --run RUN --stage K.")
-    _measure(words, Path(str(given)) if again else None, stage)
+    return _measure(words, Path(str(given)) if again else None, stage)
 
 
-def _measure(words: Sequence[str], run: Path | None, stage: int | None) -> None:
+def _measure(words: Sequence[str], run: Path | None, stage: int | None) -> int:
+    from lmmcl.cli.critical import critical_exit_of_results
     from lmmcl.cli.sequence_cli import SequenceCLI
+    from lmmcl.evaluation.predictions import PredictionStore
     from lmmcl.stage_weights import StageWeights
 
     cli = SequenceCLI(words, USAGE)
@@ -50,6 +55,11 @@ def _measure(words: Sequence[str], run: Path | None, stage: int | None) -> None:
         shutil.rmtree(folder)  # to measure again is the point: kept answers would be taken as they are
     cli.model.hparams["run"] = str(folder)
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+    if not cli.trainer.is_global_zero:
+        return 0
+    store = PredictionStore(folder / "predictions")
+    tasks = [task.name for task in (*cli.datamodule.tasks, *cli.datamodule.held_out)]
+    return critical_exit_of_results({task: store.read(name, task) for task in tasks}, Path(cli.config["run"]))
 
 
 def _take_stage(words: list[str]) -> tuple[list[str], int | None]:

@@ -39,6 +39,8 @@ class Flips:
         gained: share that was wrong and is right, 0 to 1.
         causes: of the lost ones, by `cause`, as shares of all examples; they add up to ``lost``.
         critical: ids of the lost ones that were marked ``critical``.
+        lost_interval: 95 % interval of ``lost`` over examples; None where it was not asked for.
+        gained_interval: the same of ``gained``.
     """
 
     n: int
@@ -46,6 +48,8 @@ class Flips:
     gained: float
     causes: Mapping[str, float]
     critical: tuple[str, ...]
+    lost_interval: tuple[float, float] | None = None
+    gained_interval: tuple[float, float] | None = None
 
 
 def flips(before: TaskResult, after: TaskResult) -> Flips:

@@ -9,6 +9,11 @@ from lmmcl.data.row import Row
 from lmmcl.scorers.score import Score
 
 
+def is_critical(mark: Any) -> bool:
+    """Whether a row's mark ``critical`` says yes; a table without types (CSV) says it in words."""
+    return mark.strip().lower() in ("true", "1", "yes") if isinstance(mark, str) else bool(mark)
+
+
 @dataclass(frozen=True)
 class Example:
     """One scored answer.
@@ -41,7 +46,7 @@ class Example:
             score=float(score.value),
             parsed=bool(score.parsed),
             parts={name: float(value) for name, value in sorted(score.parts.items())},
-            critical=bool(row.meta.get("critical", False)),
+            critical=is_critical(row.meta.get("critical")),
         )
 
 

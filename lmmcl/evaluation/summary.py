@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
 from lmmcl.evaluation.bootstrap import RESAMPLES, interval, resampled_scores
-from lmmcl.evaluation.flips import Flips, flips
+from lmmcl.evaluation.flips import RIGHT, Flips, flips
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.evaluation.statistics import (
     HELD_OUT_STATISTICS,
@@ -39,10 +39,13 @@ class Summary:
 
     Args:
         stages: T, the number of finished stages.
-        estimates: name of a statistic (see `lmmcl.evaluation.statistics`) -> estimate.
+        estimates: name of a statistic (see `lmmcl.evaluation.statistics`) -> estimate; with held-out tasks also
+            ``held_out_lost`` and ``held_out_gained``, the mean shares of answers that flipped.
         held_out_curve: the held-out change after stage 0..T.
         worst_stage: k of the worst held-out change; None without held-out tasks.
-        flips: held-out task -> flips from the base model to the last stage.
+        flips: task, targets first -> flips from the base model to the last stage.
+        changes: task -> S[k][j] − S[0][j] for k = 0..T. A target's learning is the one at its own stage.
+        since_own_stage: target -> S[T][t] − S[t][t]; negative means forgot.
         seed: of the bootstrap.
         resamples: of the bootstrap.
     """
@@ -52,6 +55,8 @@ class Summary:
     held_out_curve: Sequence[Estimate] = ()
     worst_stage: int | None = None
     flips: Mapping[str, Flips] = field(default_factory=dict)
+    changes: Mapping[str, Sequence[Estimate]] = field(default_factory=dict)
+    since_own_stage: Mapping[str, Estimate] = field(default_factory=dict)
     seed: int = 0
     resamples: int = RESAMPLES
 
@@ -73,10 +78,12 @@ class Summary:
         kept = dict(data)
         kept["estimates"] = {name: _estimate(value) for name, value in data["estimates"].items()}
         kept["held_out_curve"] = tuple(_estimate(value) for value in data["held_out_curve"])
-        kept["flips"] = {
-            task: Flips(**{**value, "critical": tuple(value["critical"])})
-            for task, value in data["flips"].items()
+        kept["flips"] = {task: _flips(value) for task, value in data["flips"].items()}
+        changes, since = data.get("changes", {}), data.get("since_own_stage", {})  # older runs have none
+        kept["changes"] = {
+            task: tuple(_estimate(value) for value in curve) for task, curve in changes.items()
         }
+        kept["since_own_stage"] = {task: _estimate(value) for task, value in since.items()}
         return cls(**kept)
 
 
@@ -90,6 +97,13 @@ def _plain(value: Any) -> Any:
 
 def _estimate(value: Mapping[str, float | None]) -> Estimate:
     return Estimate(**{key: math.nan if number is None else number for key, number in value.items()})
+
+
+def _flips(value: Mapping[str, Any]) -> Flips:
+    kept = dict(value)
+    for key in ("critical", "lost_interval", "gained_interval"):
+        kept[key] = None if kept.get(key) is None else tuple(kept[key])
+    return Flips(**kept)
 
 
 def example_scores(stages: Sequence[Mapping[str, TaskResult]], task: str) -> Scores:
@@ -129,31 +143,64 @@ def summarise(
     """
     last = len(stages) - 1
     trained = list(targets[:last])
-    scores = {task: example_scores(stages, task) for task in [*trained, *held_out]}
+    tasks = [*trained, *held_out]
+    scores = {task: example_scores(stages, task) for task in tasks}
+    # Two rows below the stages: what was lost and gained, so that flips share the draws of everything else.
+    drawn = resampled_scores({task: _with_flips(scores[task]) for task in tasks}, tasks, seed, resamples)
+    resampled, flipped = drawn[:, : last + 1], drawn[:, last + 1 :]  # (draw, stage, task), (draw, 2, task)
+    point = np.stack([scores[task].mean(axis=1) for task in tasks], axis=-1)
+    t = len(trained)
 
-    def table(tasks: Sequence[str]) -> tuple[Scores, Scores]:
-        point = np.stack([scores[task].mean(axis=1) for task in tasks], axis=-1)
-        return point, resampled_scores(scores, tasks, seed, resamples)
+    def estimate(value: Scores, draws: Scores) -> Estimate:
+        return Estimate(float(value), *interval(draws))
 
-    point, resampled = table(trained)
     estimates = {
-        name: Estimate(float(statistic(point)), *interval(statistic(resampled)))
+        name: estimate(statistic(point[:, :t]), statistic(resampled[..., :t]))
         for name, statistic in TARGET_STATISTICS.items()
     }
-    if not held_out:
-        return Summary(last, estimates, seed=seed, resamples=resamples)
-    point, resampled = table(held_out)
-    estimates |= {
-        name: Estimate(float(statistic(point)), *interval(statistic(resampled)))
-        for name, statistic in HELD_OUT_STATISTICS.items()
-    }
-    curve, curves = held_out_curve(point), held_out_curve(resampled)
-    return Summary(
+    counted = {}
+    for j, task in enumerate(tasks):
+        lost, gained = (interval(flipped[:, row, j] / 100) for row in (0, 1))
+        counted[task] = replace(
+            flips(stages[0][task], stages[-1][task]), lost_interval=lost, gained_interval=gained
+        )
+    summary = Summary(
         last,
         estimates,
-        tuple(Estimate(float(curve[k]), *interval(curves[:, k])) for k in range(last + 1)),
-        int(worst_stage(point)),
-        {task: flips(stages[0][task], stages[-1][task]) for task in held_out},
-        seed,
-        resamples,
+        flips=counted,
+        changes={
+            task: tuple(
+                estimate(point[k, j] - point[0, j], resampled[:, k, j] - resampled[:, 0, j])
+                for k in range(last + 1)
+            )
+            for j, task in enumerate(tasks)
+        },
+        since_own_stage={
+            task: estimate(point[-1, j] - point[j + 1, j], resampled[:, -1, j] - resampled[:, j + 1, j])
+            for j, task in enumerate(trained)
+        },
+        seed=seed,
+        resamples=resamples,
     )
+    if not held_out:
+        return summary
+    for row, name in enumerate(("lost", "gained")):
+        share = np.mean([100 * getattr(counted[task], name) for task in held_out])
+        estimates[f"held_out_{name}"] = estimate(share, flipped[:, row, t:].mean(axis=-1))
+    estimates |= {
+        name: estimate(statistic(point[:, t:]), statistic(resampled[..., t:]))
+        for name, statistic in HELD_OUT_STATISTICS.items()
+    }
+    curve, curves = held_out_curve(point[:, t:]), held_out_curve(resampled[..., t:])
+    return replace(
+        summary,
+        estimates=estimates,
+        held_out_curve=tuple(estimate(curve[k], curves[:, k]) for k in range(last + 1)),
+        worst_stage=int(worst_stage(point[:, t:])),
+    )
+
+
+def _with_flips(scores: Scores) -> Scores:
+    """Scores (T+1, examples) and below them, as 0 or 100, which examples were lost and which gained."""
+    before, after = scores[0] >= 100 * RIGHT, scores[-1] >= 100 * RIGHT
+    return np.vstack([scores, 100.0 * (before & ~after), 100.0 * (~before & after)])

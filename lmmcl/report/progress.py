@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from lmmcl.cost import read_cost
 from lmmcl.data.task import Task
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.model import ContinualLMM
@@ -172,7 +173,8 @@ class SequenceProgress(ProgressBar):
             return
         summary = load_summary(pl_module.run_path)
         if summary is not None:
-            self.console.print(final_summary(pl_module.sequence.matrix, summary, self.console.width))
+            costs = read_cost(pl_module.run_path)
+            self.console.print(final_summary(pl_module.sequence.matrix, summary, self.console.width, costs))
             pictures = pl_module.run_path / FIGURES
             self.console.print(f"pictures: {pictures}", highlight=False, soft_wrap=True)
         self.console.print(f"run: {pl_module.run_path}", highlight=False, soft_wrap=True)

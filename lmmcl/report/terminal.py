@@ -9,8 +9,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lmmcl.cost import StageCost, total_cost
 from lmmcl.evaluation.matrix import Matrix, Stage
 from lmmcl.evaluation.summary import Estimate, Summary
+from lmmcl.report.clock import clock_text
 
 LOSS, PLAIN, GAIN = (217, 116, 43), (247, 246, 243), (63, 143, 196)
 _REACH = 40.0
@@ -212,27 +214,51 @@ def unreadable(matrix: Matrix, named: int = 5) -> str:
     return f"could not be read: {', '.join(texts)}" if texts else ""
 
 
-def final_summary(matrix: Matrix, summary: Summary, width: int = 80) -> RenderableType:
+def cost_line(costs: Sequence[StageCost]) -> str:
+    """What a run cost, in one line: training, measuring, operations and memory; empty if it was not metered."""
+    if not costs:
+        return ""
+    parts = []
+    for phase, what, unit in (("train", "training", "samples"), ("evaluate", "measuring", "answers")):
+        total = total_cost([cost for cost in costs if cost.phase == phase])
+        parts.append(f"{what} {clock_text(total.seconds)}, {total.samples:,} {unit}, {total.tokens:,} tokens")
+    total = total_cost(costs)
+    memory = f"at most {total.peak_memory_bytes / 2**30:.1f} GiB a process"
+    return f"cost: {'; '.join(parts)}; {_power(total.flops)}FLOP; {memory}"
+
+
+def _power(number: float) -> str:
+    """Three digits and the prefix of the unit: ``1.23 peta``."""
+    for prefix, size in (("exa", 1e18), ("peta", 1e15), ("tera", 1e12), ("giga", 1e9), ("mega", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:.3g} "
+
+
+def final_summary(
+    matrix: Matrix, summary: Summary, width: int = 80, costs: Sequence[StageCost] = ()
+) -> RenderableType:
     """What a run ends with: the matrix, the four numbers with their intervals, what flipped and what was unreadable.
 
     Args:
         matrix: of the run.
         summary: of the run.
         width: of the terminal, in columns.
+        costs: of the run, see `lmmcl.cost.read_cost`.
     """
     parts: list[RenderableType] = [matrix_table(matrix, width), "", numbers_table(summary)]
-    if summary.flips:
-        share = {
-            name: sum(getattr(flips, name) for flips in summary.flips.values()) for name in ("lost", "gained")
-        }
-        lost, gained = (100 * share[name] / len(summary.flips) for name in ("lost", "gained"))
+    if "held_out_lost" in summary.estimates:
+        lost, gained = (summary[f"held_out_{name}"] for name in ("lost", "gained"))
         parts.append(
             Text(
-                f"held-out answers: {lost:.1f} % went from right to wrong, {gained:.1f} % from wrong to right"
+                f"held-out answers: {lost.value:.1f} % [{lost.low:.1f}, {lost.high:.1f}] went from right to wrong, "
+                f"{gained.value:.1f} % [{gained.low:.1f}, {gained.high:.1f}] from wrong to right"
             )
         )
     if unread := unreadable(matrix):
         parts.append(Text(unread, style="yellow"))
+    if cost := cost_line(costs):
+        parts.append(Text(cost, style="dim"))
     if critical := summary.critical_flips:
         parts.append(
             Text(f"critical answers lost ({len(critical)}): {', '.join(critical[:10])}", style="bold red")

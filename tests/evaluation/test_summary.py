@@ -37,7 +37,44 @@ def test_every_number_is_its_statistic_and_lies_in_its_interval() -> None:
     assert len(summary.held_out_curve) == 4
     assert summary.held_out_curve[-1].value == summary["held_out_change"].value
     assert (summary.held_out_curve[0].low, summary.held_out_curve[0].high) == (0.0, 0.0)
-    assert set(summary.flips) == set(HELD_OUT)
+
+
+def test_changes_of_every_task_are_its_scores_less_the_base_models_with_intervals() -> None:
+    results = stages()
+    summary = summarise(results, TARGETS, HELD_OUT, resamples=500)
+    for task in [*TARGETS, *HELD_OUT]:
+        base = results[0][task].mean
+        for k, change in enumerate(summary.changes[task]):
+            assert change.value == pytest.approx(results[k][task].mean - base, abs=1e-9)
+            assert change.low < change.value < change.high or k == 0
+    learned = [summary.changes[task][t + 1].value for t, task in enumerate(TARGETS)]
+    assert np.mean(learned) == pytest.approx(summary["target_learning"].value)
+    since = [summary.since_own_stage[task].value for task in TARGETS]
+    assert since[-1] == 0.0
+    assert np.mean(since[:-1]) == pytest.approx(summary["target_forgetting"].value)
+
+
+def test_flips_of_all_tasks_have_intervals_that_hold_their_shares() -> None:
+    summary = summarise(stages(), TARGETS, HELD_OUT, resamples=500)
+    assert list(summary.flips) == [*TARGETS, *HELD_OUT]
+    for task, found in summary.flips.items():
+        for share, between in ((found.lost, found.lost_interval), (found.gained, found.gained_interval)):
+            assert between is not None and between[0] < share < between[1]
+        # Scores are 0 or 1 here: what is gained less what is lost is the change.
+        change = summary.changes[task][-1]
+        assert 100 * (found.gained - found.lost) == pytest.approx(change.value)
+    for name in ("lost", "gained"):
+        mean = np.mean([100 * getattr(summary.flips[task], name) for task in HELD_OUT])
+        assert summary[f"held_out_{name}"].value == pytest.approx(mean)
+    net = summary["held_out_gained"].value - summary["held_out_lost"].value
+    assert net == pytest.approx(summary["held_out_change"].value)
+
+
+def test_the_interval_of_flips_is_that_of_a_binomial_share() -> None:
+    summary = summarise(stages(n=900), TARGETS, HELD_OUT, resamples=4000)
+    found = summary.flips["x"]
+    error = 1.96 * np.sqrt(found.lost * (1 - found.lost) / 900)
+    assert found.lost_interval == pytest.approx((found.lost - error, found.lost + error), abs=0.15 * error)
 
 
 def test_the_same_seed_gives_the_same_summary() -> None:
@@ -65,7 +102,7 @@ def test_held_out_tasks_may_be_missing() -> None:
 def test_critical_flips_are_named() -> None:
     before = {task: TaskResult(task, [Example("r1", "", "", 1.0, critical=True)]) for task in ["a", "x"]}
     after = {task: TaskResult(task, [Example("r1", "", "", 0.0, critical=True)]) for task in ["a", "x"]}
-    assert summarise([before, after], ["a"], ["x"], resamples=10).critical_flips == ["x/r1"]
+    assert summarise([before, after], ["a"], ["x"], resamples=10).critical_flips == ["a/r1", "x/r1"]
 
 
 def test_stages_that_measured_other_examples_are_refused() -> None:
