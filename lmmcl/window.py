@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
+from lmmcl.data.batch import Batch
+from lmmcl.data.joined import JOINED, JoinedRows
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
 from lmmcl.weights import local
+
+
+class JoinedSets:
+    """What joins the rows of a task, and whose it is.
+
+    Args:
+        of: the sets of each mitigation, by its name.
+
+    Attributes:
+        sets: all of them, in order.
+        owners: the mitigation of each.
+    """
+
+    def __init__(self, of: Mapping[str, Sequence[JoinedRows]]) -> None:
+        self.sets = [one for sets in of.values() for one in sets]
+        self.owners = [name for name, sets in of.items() for _ in sets]
 
 
 class Window:
@@ -23,21 +41,47 @@ class Window:
 
     def __init__(self) -> None:
         self._tokens = torch.ones(())
+        self._joined_tokens = torch.ones(0)
         self._sums: dict[str, Tensor] = {}
         self._first_bad_step: Tensor | None = None
 
-    def begin(self, tokens: int, device: torch.device) -> None:
+    def begin(self, tokens: int, device: torch.device, joined: Sequence[int] = ()) -> None:
         """Starts a window; collective.
 
         Args:
-            tokens: answer tokens of this process in all micro-batches of the window.
+            tokens: answer tokens that the loss counts, of this process in all micro-batches of the window.
             device: where losses live.
+            joined: the answer tokens of each joined set, likewise.
         """
         self._sums = {}
-        self._tokens = torch.tensor(float(tokens), device=device)
+        counted = torch.tensor([float(tokens), *map(float, joined)], device=device)
         if dist.is_initialized():
-            dist.all_reduce(self._tokens)
-        self._tokens.clamp_(min=1.0)  # every sample of the window may have been dropped as too long
+            dist.all_reduce(counted)
+        counted.clamp_(min=1.0)  # every sample of the window may have been dropped as too long
+        self._tokens, self._joined_tokens = counted[0], counted[1:]
+
+    def summed(
+        self, values: Tensor, samples: Tensor, batch: Batch, sets: JoinedSets, owner: str | None = None
+    ) -> Tensor:
+        """The sum of a term over the tokens of a micro-batch that count in it, in units of the loss's mean.
+
+        Tokens of the task and of taught sets count once. Those of another set count for its owner alone, and by N
+        over the set's own answer tokens: divided by N as all is, its share of the term is a mean over the set.
+
+        Args:
+            values: (tokens,) the term at each token.
+            samples: (tokens,) the sample of each.
+            batch: the micro-batch.
+            sets: what joins the task.
+            owner: the mitigation whose term it is; None: the answer loss.
+        """
+        if all(one.taught for one in sets.sets):
+            return values.sum()
+        one, none = torch.ones_like(self._tokens), torch.zeros_like(self._tokens)
+        factors = [one]
+        for of, joined, tokens in zip(sets.owners, sets.sets, self._joined_tokens, strict=True):
+            factors.append(one if joined.taught else self._tokens / tokens if of == owner else none)
+        return (values * torch.stack(factors)[batch.extras[JOINED]][samples]).sum()
 
     def add(self, terms: Mapping[str, Tensor], processes: int, micro_batches: int) -> Tensor:
         """Takes the summed terms of a micro-batch and returns the loss whose gradient is their share of the mean.

@@ -19,7 +19,9 @@ class Batch:
             (batch, length), ``pixel_values`` and whatever else the processor makes.
         labels: (batch, length) token ids on answer tokens and ``IGNORED`` elsewhere; None for prompts.
         ids: the rows' ids, in the order of the batch.
-        window_tokens: answer tokens this process holds in the whole accumulation window of this micro-batch.
+        window_tokens: answer tokens this process holds in the whole accumulation window of this micro-batch, of rows
+            that the answer loss counts.
+        joined_tokens: the same of each set of rows that joined the task's, counted by the answer loss or not.
         extras: per-sample values that mitigations attached, one entry per sample.
     """
 
@@ -27,6 +29,7 @@ class Batch:
     labels: Tensor | None
     ids: Sequence[str] = ()
     window_tokens: int = 0
+    joined_tokens: Sequence[int] = ()
     extras: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

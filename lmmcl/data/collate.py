@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data.joined import JOINED
 from lmmcl.data.mask import align
 from lmmcl.data.picture import open_picture
 from lmmcl.data.row import Row
@@ -233,6 +234,14 @@ def _stack(values: list[Any]) -> Any:
     return values
 
 
-def answer_tokens(batch: Batch) -> int:
-    """How many tokens of a batch are learned."""
-    return 0 if batch.labels is None else int((batch.labels != IGNORED).sum())
+def answer_tokens(batch: Batch, joined: int | None = None) -> int:
+    """How many tokens of a batch are learned.
+
+    Args:
+        batch: on the CPU.
+        joined: only those of the rows of one joined set, from 1, 0 the task's; None: all.
+    """
+    if batch.labels is None:
+        return 0
+    learned = (batch.labels != IGNORED).sum(1)
+    return int((learned if joined is None else learned[batch.extras[JOINED] == joined]).sum())

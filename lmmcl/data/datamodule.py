@@ -1,6 +1,7 @@
 """The tasks of a sequence, in order, and what is measured beside them: Lightning's view of the data."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -10,7 +11,9 @@ from typing_extensions import override
 from lmmcl.data import sequence_tasks
 from lmmcl.data.bad_row import BadRow, OnBadRow
 from lmmcl.data.collate import Collator, OnTooLong
+from lmmcl.data.joined import JoinedRows, RowsOfStep, join_windows
 from lmmcl.data.loader import TaskLoader, WindowDataset
+from lmmcl.data.mixing import MixedRows, mixed_windows
 from lmmcl.data.order import subset, windows
 from lmmcl.data.parse import TaskSpec
 from lmmcl.data.row import Row
@@ -92,9 +95,9 @@ class TaskSequenceDataModule(LightningDataModule):
         self.on_too_long = on_too_long
         self.on_bad_row = on_bad_row
         self.scoring = scoring
-        settings = TaskSettings(root, on_bad_row, scoring)
-        self.tasks = sequence_tasks.targets(tasks, settings)
-        self.held_out = sequence_tasks.held_out(held_out, self.tasks, settings)
+        self.settings = TaskSettings(root, on_bad_row, scoring)
+        self.tasks = sequence_tasks.targets(tasks, self.settings)
+        self.held_out = sequence_tasks.held_out(held_out, self.tasks, self.settings)
         for task in self.tasks:
             size = self.task_batch_size(task)
             if micro_batch_size is not None and micro_batch_size > size:
@@ -103,8 +106,9 @@ class TaskSequenceDataModule(LightningDataModule):
                     f"{micro_batch_size}, and {task.name} has {size}; lower it or leave it out."
                 )
         self._collator: Collator | None = None
-        self._serving: tuple[int, Sequence[Row], int, int] | None = None
+        self._serving: tuple[int, Sequence[Row], int, int, Sequence[JoinedRows]] | None = None
         self._measured: tuple[Sequence[Row], Sequence[int]] | None = None
+        self._drawn: dict[tuple[str, Part, int], list[int]] = {}
 
     @property
     def collator(self) -> Collator:
@@ -127,12 +131,13 @@ class TaskSequenceDataModule(LightningDataModule):
         """Samples per optimizer step of a task, over all processes."""
         return task.batch_size or self.batch_size
 
-    def accumulate(self, world: int, task_index: int) -> int:
+    def accumulate(self, world: int, task_index: int, joined: Sequence[JoinedRows] = ()) -> int:
         """Forwards per optimizer step on each process.
 
         Args:
             world: number of processes, from 1.
             task_index: position of the task, from 0.
+            joined: the sets whose rows join every step.
 
         Raises:
             UserError: there are more processes than samples in a step.
@@ -143,7 +148,9 @@ class TaskSequenceDataModule(LightningDataModule):
                 f"data.batch_size must be at least the number of processes ({world}), got {size} for "
                 f"{self.tasks[task_index].name}; raise it or use fewer devices."
             )
-        return -(-size // (world * (self.micro_batch_size or size)))
+        if self.micro_batch_size is None:
+            return 1
+        return -(-(size + sum(one.per_step for one in joined)) // (world * self.micro_batch_size))
 
     def train_rows(self, task_index: int) -> Sequence[Row]:
         """The rows a task trains on, before any mitigation changes them."""
@@ -170,7 +177,9 @@ class TaskSequenceDataModule(LightningDataModule):
             )
         return steps
 
-    def begin(self, task_index: int, rows: Sequence[Row], epoch: int, step: int) -> None:
+    def begin(
+        self, task_index: int, rows: Sequence[Row], epoch: int, step: int, joined: Sequence[JoinedRows] = ()
+    ) -> None:
         """Says what `train_dataloader` serves next.
 
         Args:
@@ -178,8 +187,9 @@ class TaskSequenceDataModule(LightningDataModule):
             rows: its rows, as mitigations left them.
             epoch: epoch inside the task, from 0.
             step: first optimizer step of the epoch to serve, from 0.
+            joined: the sets whose rows join every step.
         """
-        self._serving = (task_index, rows, epoch, step)
+        self._serving = (task_index, rows, epoch, step, joined)
 
     @override
     def train_dataloader(self) -> TaskLoader:
@@ -197,19 +207,25 @@ class TaskSequenceDataModule(LightningDataModule):
         """The loader of the epoch that `begin` named, for one process out of ``world``."""
         if self._serving is None:
             raise RuntimeError("begin(task_index, rows, epoch, step) must come before the loader is made")
-        task_index, rows, epoch, step = self._serving
-        self.steps_per_epoch(len(rows), task_index)
-        plan = windows(
-            self._lengths(rows) if self.group_by_length else [0] * len(rows),
-            self.task_batch_size(self.tasks[task_index]),
-            self.seed,
-            task_index,
-            epoch,
-            drop_last=self.drop_last,
-            group_by_length=self.group_by_length,
+        task_index, rows, epoch, step, joined = self._serving
+        steps = self.steps_per_epoch(len(rows), task_index)
+        lengths = self._lengths(rows) if self.group_by_length else [0] * len(rows)
+        size = self.task_batch_size(self.tasks[task_index])
+        key = (self.seed, task_index, epoch)
+        options = {"drop_last": self.drop_last, "group_by_length": self.group_by_length}
+        if isinstance(rows, MixedRows):
+            plan = mixed_windows(rows, lengths, size, *key, **options)
+        else:
+            plan = windows(lengths, size, *key, **options)
+        if joined:
+            rows = RowsOfStep(rows, joined)
+            beside = [row_lengths(one.rows) for one in joined] if self.group_by_length else []
+            measured = [*lengths, *chain(*beside)] if self.group_by_length else None
+            plan = join_windows(plan, rows, measured, epoch * steps, self.seed, task_index)
+        each = self.accumulate(world, task_index, joined)
+        return TaskLoader(
+            WindowDataset(rows, plan, self.collator, rank, world, each, joined), step, self.num_workers
         )
-        data = WindowDataset(rows, plan, self.collator, rank, world, self.accumulate(world, task_index))
-        return TaskLoader(data, step, self.num_workers)
 
     def _lengths(self, rows: Sequence[Row]) -> Sequence[int]:
         if isinstance(rows, list):  # a mitigation's, which may hold others the next time
@@ -238,8 +254,11 @@ class TaskSequenceDataModule(LightningDataModule):
         limit = self.max_eval_samples if limit is None else limit
         if limit is None or limit >= len(rows):
             return rows
-        strata = [str(row.meta.get("category")) for row in rows]
-        return [rows[position] for position in subset(strata, limit, task.name, part, "eval")]
+        key = (task.name, part, limit)
+        if key not in self._drawn:  # the categories stand in the rows, which are made for it, all of them
+            strata = [str(row.meta.get("category")) for row in rows]
+            self._drawn[key] = subset(strata, limit, task.name, part, "eval")
+        return [rows[position] for position in self._drawn[key]]
 
     @property
     def bad_rows(self) -> list[BadRow]:

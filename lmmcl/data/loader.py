@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from lmmcl.data.batch import Batch
 from lmmcl.data.collate import Collator, answer_tokens
+from lmmcl.data.joined import JoinedRows
 from lmmcl.data.order import deal
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
@@ -33,6 +34,7 @@ class WindowDataset(Dataset[Window | UserError]):
         rank: this process, from 0.
         world: number of processes.
         accumulate: micro-batches of a window on one process, from 1.
+        joined: the sets whose rows join the task's; then ``rows`` are `RowsOfStep`.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class WindowDataset(Dataset[Window | UserError]):
         rank: int,
         world: int,
         accumulate: int,
+        joined: Sequence[JoinedRows] = (),
     ) -> None:
         self.rows = rows
         self.windows = windows
@@ -50,6 +53,7 @@ class WindowDataset(Dataset[Window | UserError]):
         self.rank = rank
         self.world = world
         self.accumulate = accumulate
+        self.joined = joined
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -73,7 +77,13 @@ class WindowDataset(Dataset[Window | UserError]):
             dropped += [row.id for row in rows if row.id not in kept]
             batches.append(batch)
         tokens = sum(answer_tokens(batch) for batch in batches)
-        return [replace(batch, window_tokens=tokens) for batch in batches], dropped
+        if not self.joined:
+            return [replace(batch, window_tokens=tokens) for batch in batches], dropped
+        of_sets = [
+            sum(answer_tokens(batch, index) for batch in batches) for index, _ in enumerate(self.joined, 1)
+        ]
+        apart = sum(count for count, one in zip(of_sets, self.joined, strict=True) if not one.taught)
+        return [replace(b, window_tokens=tokens - apart, joined_tokens=of_sets) for b in batches], dropped
 
 
 class TaskLoader:

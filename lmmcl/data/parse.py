@@ -45,6 +45,7 @@ def parse_task(
     *,
     key: str = "data.tasks",
     held_out: bool = False,
+    train_only: bool = False,
     settings: TaskSettings | None = None,
 ) -> Task:
     """Makes a task of its YAML form.
@@ -61,6 +62,7 @@ def parse_task(
         key: YAML key named in errors.
         held_out: the task is only measured: files without parts then have no train part, their rows are dev (0.1) and
             test (0.9) unless ``split`` says otherwise.
+        train_only: the task is never measured: files without parts are for training, all of them.
         settings: of the run; None: the usual ones.
 
     Returns:
@@ -94,7 +96,7 @@ def parse_task(
         raise UserError(
             f"{where}.scorer: scoring is lmms-eval, which brings its own; add scoring: robust, or remove it."
         )
-    return _settled(_made(given, origin, held_out, settings, changes, key), settings, key)
+    return _settled(_made(given, origin, held_out, train_only, settings, changes, key), settings, key)
 
 
 def _origin(given: Mapping[str, Any], held_out: bool, where: str) -> str:
@@ -127,6 +129,7 @@ def _made(
     given: Mapping[str, Any],
     origin: str,
     held_out: bool,
+    train_only: bool,
     settings: TaskSettings,
     changes: dict[str, Any],
     key: str,
@@ -142,7 +145,13 @@ def _made(
         if origin == "hub":
             source: Source = hub_source(given["hub"], held_out, **options)
         elif origin == "path":
-            source = FileSource(given["path"], held_out=held_out, on_bad_row=settings.on_bad_row, **options)
+            source = FileSource(
+                given["path"],
+                held_out=held_out,
+                train_only=train_only,
+                on_bad_row=settings.on_bad_row,
+                **options,
+            )
         elif origin == "train":
             base = _built_in(name, key)
             train = FileSource(given["train"], train_only=True, on_bad_row=settings.on_bad_row, **options)
