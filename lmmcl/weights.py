@@ -5,14 +5,35 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 Tensors = Mapping[str, Tensor]
 
+WRAPPED = "base_layer"
+"""Under which an adapter's layer holds the layer that it wraps, in peft and here."""
+
 _CHUNK = 1 << 24
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a model by name, in model order; what an adapter wraps keeps the name that it had."""
+    return {name.replace(f".{WRAPPED}.", "."): parameter for name, parameter in model.named_parameters()}
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, without a gradient; collective where it is sharded."""
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
+
+
+@torch.no_grad()
+def write_whole_(target: Tensor, values: Tensor) -> None:
+    """Writes a whole tensor, or this process's part of it, in place and in the target's dtype."""
+    shape, offset = placement(target)
+    part = values[tuple(slice(begin, begin + size) for begin, size in zip(offset, shape, strict=True))]
+    local(target).copy_(part)
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -129,20 +150,19 @@ def _partial_checksum(tensor: Tensor) -> Tensor:
     total = torch.zeros((), dtype=torch.int64, device=part.device)
     for start in range(0, words.numel(), _CHUNK):
         chunk = words[start : start + _CHUNK].to(torch.int64)
-        index = _global_index(tensor, start, chunk.numel(), part.device)
+        index = global_index(tensor, start, chunk.numel(), part.device)
         total += (chunk * _odd_constant(index)).sum()
     return total
 
 
-def _global_index(tensor: Tensor, start: int, count: int, device: torch.device) -> Tensor:
+def global_index(tensor: Tensor, start: int, count: int, device: torch.device) -> Tensor:
     """Flat positions in the whole tensor of ``count`` elements of the local part, beginning at ``start``."""
     index = torch.arange(start, start + count, dtype=torch.int64, device=device)
     if not isinstance(tensor, DTensor):
         return index
     shape, offset = placement(tensor)
     if shape[1:] == tuple(tensor.shape[1:]):
-        row = tensor[0].numel() if tensor.dim() > 1 else 1
-        return index + offset[0] * row
+        return index + offset[0] * tensor.shape[1:].numel()
     position, stride = torch.zeros_like(index), 1
     for size, whole, begin in reversed(list(zip(shape, tensor.shape, offset, strict=True))):
         position += (index % size + begin) * stride

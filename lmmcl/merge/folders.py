@@ -1,0 +1,220 @@
+"""Merges model folders tensor by tensor, and writes the result as a folder of the base's layout."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmmcl.checkpoint import as_json, write_atomically
+from lmmcl.errors import UserError
+from lmmcl.merge.model_folder import INDEX, ModelFolder, located
+from lmmcl.merge.pieces import FilePieces, Merge, Piece
+from lmmcl.merge.tensor_file import TensorFileWriter
+from lmmcl.merge.tuned import open_base, open_tuned
+from lmmcl.provenance import without_paths
+
+PROVENANCE = "lmmcl.json"
+_BESIDE = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")
+"""What a base brings besides its weights: config, generation config, tokenizer, processor, chat template, code."""
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass
+class Moved:
+    """How far a merge went from its base.
+
+    Args:
+        values: all floating-point values.
+        moved: those of them that are not the base's any more.
+        distance: ‖θ_merged − θ_base‖.
+        changes: ‖τ‖ of each tuned model.
+    """
+
+    values: int = 0
+    moved: int = 0
+    distance: float = 0.0
+    changes: list[float] = field(default_factory=list)
+
+    def sentence(self, names: Sequence[str]) -> str:
+        """In words; ``names`` are those of the tuned models."""
+        if not any(self.changes):
+            return "The tuned models hold the base's values, and so does the merge."
+        shares = [
+            f"{self.distance / change:.2f} of {name}'s" if change else f"{name} is the base"
+            for name, change in zip(names, self.changes, strict=True)
+        ]
+        share = 100 * self.moved / self.values
+        return (
+            f"{share:.3g} % of {self.values:,} values moved; the norm of the change is {', '.join(shares)}."
+        )
+
+
+def merge_folders(
+    base: str, tuned: Sequence[str], to: Path, merge: Merge, told: Mapping[str, Any], overwrite: bool = False
+) -> Moved:
+    """Merges tuned models with their base, in memory of a few pieces of one tensor.
+
+    Floating-point tensors are merged; integer ones and masks must be the same in all models. Config, generation
+    config, tokenizer and processor are the base's.
+
+    Args:
+        base: folder or hub id of the base model.
+        tuned: folders or hub ids of models tuned from it, or of LoRA adapters.
+        to: folder to make. Until it is whole it is called ``to``.part.
+        merge: of one tensor.
+        told: what ``lmmcl.json`` is to say of it.
+        overwrite: replace files of the same names in a folder that holds some, and all weights that lie there.
+
+    Raises:
+        UserError: the models do not fit each other, or ``to`` holds something, is one of them, or cannot be written.
+    """
+    _check_target(to, [base, *tuned], overwrite)
+    model = open_base(base)
+    models = [open_tuned(model, path) for path in tuned]
+    _check_kinds(model, models)
+    size = sum(math.prod(model.shape(key)) * model.dtype(key).itemsize for key in model.keys())
+    partial = to.with_name(to.name + ".part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        if (free := shutil.disk_usage(partial).free) < size:
+            raise OSError(f"the merge takes {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
+        for file in sorted({file for pattern in _BESIDE for file in model.folder.glob(pattern)}):
+            if file.name not in (INDEX, PROVENANCE):
+                shutil.copyfile(file, partial / file.name)
+        moved = _write_weights(model, models, partial, merge)
+        if (model.folder / INDEX).exists():
+            index = {
+                "metadata": {"total_size": size},
+                "weight_map": {key: model.file(key) for key in model.keys()},
+            }
+            write_atomically(partial / INDEX, as_json(index))
+        write_atomically(partial / PROVENANCE, as_json({"merge": told}))
+        _move(partial, to)
+    except OSError as error:
+        raise UserError(
+            f"--to: could not write {to} ({error}); make room or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return moved
+
+
+@torch.no_grad()
+def _write_weights(base: ModelFolder, tuned: Sequence[ModelFolder], to: Path, merge: Merge) -> Moved:
+    """Writes one file after the other, each tensor as it is made."""
+    seen = _Seen(len(tuned))
+    for file in dict.fromkeys(base.file(key) for key in base.keys()):
+        keys = [key for key in base.keys() if base.file(key) == file]
+        tensors = {key: (base.dtype(key), base.shape(key)) for key in keys}
+        with TensorFileWriter(to / file, tensors) as writer:
+            for key in keys:
+                pieces, summed = FilePieces(key, base, tuned), base.dtype(key) in _FLOATS
+                merged_of = merge(pieces) if summed else _equal(pieces, base, tuned)
+                for piece in pieces:
+                    merged = merged_of(piece)
+                    writer.put(merged)
+                    if summed:
+                        seen.add(piece, merged)
+    return seen.moved()
+
+
+class _Seen:
+    """Sums over pieces from which follows how far a merge went."""
+
+    def __init__(self, models: int) -> None:
+        self._values = self._moved = 0
+        self._square = 0.0
+        self._squares = [0.0] * models
+
+    def add(self, piece: Piece, merged: Tensor) -> None:
+        base = piece.base.float()
+        change = merged.float() - base
+        self._values += len(base)
+        self._moved += int(change.count_nonzero())
+        self._square += float(change.dot(change))
+        for which, tuned in enumerate(piece.tuned):
+            if tuned is merged:
+                self._squares[which] += float(change.dot(change))
+            else:
+                vector = tuned.float() - base
+                self._squares[which] += float(vector.dot(vector))
+
+    def moved(self) -> Moved:
+        distances = [math.sqrt(square) for square in self._squares]
+        return Moved(self._values, self._moved, math.sqrt(self._square), distances)
+
+
+def _equal(pieces: FilePieces, base: ModelFolder, tuned: Sequence[ModelFolder]) -> Callable[[Piece], Tensor]:
+    """For tensors that no sum makes sense of: the base's values, which must be those of all."""
+
+    def same(piece: Piece) -> Tensor:
+        for model, values in zip(tuned, piece.tuned, strict=True):
+            if not torch.equal(values.view(torch.uint8), piece.base.view(torch.uint8)):
+                raise UserError(
+                    f"{pieces.name} holds {piece.base.dtype} values, of which no sum can be made, and they differ "
+                    f"between {base.name} and {model.name}."
+                )
+        return piece.base
+
+    return same
+
+
+def _check_kinds(base: ModelFolder, tuned: Sequence[ModelFolder]) -> None:
+    """Refuses eight-bit floats, whose scales lie elsewhere, before anything is written."""
+    for key in base.keys():
+        dtype = base.dtype(key)
+        if dtype.is_floating_point and dtype not in _FLOATS:
+            raise UserError(
+                f"{key} is quantised ({dtype}) in {base.name}; merge the models that it was made from."
+            )
+    if not tuned:
+        raise UserError("a merge needs at least one tuned model.")
+
+
+def _check_target(to: Path, inputs: Sequence[str], overwrite: bool) -> None:
+    """Refuses to write over anything, and over what is read in any case."""
+    place = to.resolve()
+    for name in inputs:
+        source = located(name).resolve()
+        if place == source or source in place.parents or place in source.parents:
+            raise UserError(f"--to: {to} and {name}, which is read, hold one another; choose another folder.")
+    if (to / "stages").exists():
+        raise UserError(f"--to: {to} holds a run, which a merge would destroy; choose another folder.")
+    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not overwrite)):
+        raise UserError(
+            f"--to: {to} must be a new or an empty folder; choose another one, or add --overwrite."
+        )
+
+
+def _move(partial: Path, to: Path) -> None:
+    """Gives the finished folder its name; in a folder that is kept, weights come last and older ones go."""
+    if to.is_symlink() or (to.exists() and any(to.iterdir())):
+        new = {file.name for file in partial.iterdir()}
+        for stale in to.glob("model*.safetensors*"):
+            if stale.name not in new:
+                stale.unlink()  # a loader would prefer the one file of an older export to the new shards
+        for file in sorted(partial.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+            os.replace(file, to / file.name)
+        return
+    if to.exists():
+        to.rmdir()
+    os.replace(partial, to)
+
+
+def provenance(base: str, tuned: Sequence[str], method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``lmmcl.json`` says: names without the paths of this machine."""
+    return {
+        "base": without_paths(base, "path"),
+        "method": method,
+        "settings": dict(settings),
+        "tuned": [without_paths(path, "path") for path in tuned],
+    }

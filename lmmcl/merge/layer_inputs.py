@@ -1,0 +1,76 @@
+"""Second moments of what flows into linear layers, over a few samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from lmmcl.agreement import agreed
+from lmmcl.data.row import Row
+from lmmcl.model import ContinualLMM
+
+
+@torch.no_grad()
+def second_moments(module: ContinualLMM, rows: Sequence[Row], paths: Sequence[str]) -> dict[str, Tensor]:
+    """Σ x xᵀ over all tokens x that reach a linear layer while the model reads rows with their answers; collective.
+
+    Processes deal the rows among themselves, but for FSDP2, whose layers run together: there all read the same rows.
+    One forward a row, without padding.
+
+    Args:
+        module: between two optimizer steps.
+        rows: the same on every process.
+        paths: of linear layers.
+
+    Returns:
+        (inputs, inputs) in fp32 by path, up to a common factor; zeros where nothing came by.
+    """
+    layers = {path: module.model.get_submodule(path) for path in paths}
+    sums: dict[str, Tensor] = {}
+    for path, layer in layers.items():
+        assert isinstance(layer, nn.Linear)
+        # In fp64, so that the order of the rows, which depends on the processes, leaves no trace in fp32.
+        shape = layer.in_features, layer.in_features
+        sums[path] = torch.zeros(shape, dtype=torch.float64, device=module.device)
+    sharded = any(isinstance(parameter, DTensor) for parameter in module.model.parameters())
+    dealt = dist.is_initialized() and not sharded
+    mine = rows[dist.get_rank() :: dist.get_world_size()] if dealt else rows
+    with ExitStack() as hooks:
+        for path, layer in layers.items():
+            hooks.enter_context(_Removed(layer.register_forward_pre_hook(_adding(sums[path]))))
+        with agreed() if dealt else nullcontext(), module.inference(gather=False):
+            for row in mine:
+                module.token_outputs(module.data.collator.train([row]).to(module.device))
+                module.free_gathered()
+    if dist.is_initialized():
+        for total in sums.values():
+            dist.all_reduce(total)
+    return {path: total.float() for path, total in sums.items()}
+
+
+def _adding(total: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def add(layer: nn.Module, given: tuple[Any, ...]) -> None:
+        with torch.autocast(total.device.type, enabled=False):
+            tokens = given[0].detach().reshape(-1, len(total)).float()
+            total.add_(tokens.T @ tokens)
+
+    return add
+
+
+class _Removed:
+    """A hook that goes with its block."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()

@@ -1,0 +1,30 @@
+"""Task arithmetic: add the task vectors of tuned models to their base."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lmmcl.merge.pieces import Piece, Pieces, landed
+
+
+def task_arithmetic(tensor: Pieces, weight: float) -> Callable[[Piece], Tensor]:
+    """θ_base + λ Σ τ, τ = θ_tuned − θ_base.
+
+    Ilharco et al., 2022, arXiv 2212.04089, section 2.
+
+    Args:
+        tensor: with any number of tuned models.
+        weight: λ; 1 with one tuned model is that model, 0 the base.
+    """
+
+    def merged(piece: Piece) -> Tensor:
+        vectors = piece.vectors()
+        return landed(piece, vectors, weight * total(vectors))
+
+    return merged
+
+
+def total(vectors: list[Tensor]) -> Tensor:
+    """Their sum, in the order given."""
+    return vectors[0] if len(vectors) == 1 else torch.stack(vectors).sum(0)

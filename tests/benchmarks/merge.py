@@ -1,0 +1,137 @@
+"""Memory and time of a streamed merge, beside copying one of the checkpoints and reading the other.
+
+    python -m tests.benchmarks.merge [--gigabytes 2] [--method ties ...] [--repeats 3] [--folder DIR]
+
+Two random bf16 checkpoints of a 7-billion-parameter language model's shapes (fewer layers), in shards of 1 GB. Merges
+and copies alternate, all files warm in the page cache; memory is the largest resident set of the whole process.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from lmmcl.merge.tensor_file import TensorFileWriter
+
+SHARD = 1_000_000_000
+WIDTH, INNER, NARROW, WORDS = 3584, 18944, 512, 65536
+"""Qwen2-7B's widths; fewer words, so that a small checkpoint is not all embedding."""
+_SHAPES = {
+    "self_attn.q_proj": (WIDTH, WIDTH),
+    "self_attn.k_proj": (NARROW, WIDTH),
+    "self_attn.v_proj": (NARROW, WIDTH),
+    "self_attn.o_proj": (WIDTH, WIDTH),
+    "mlp.gate_proj": (INNER, WIDTH),
+    "mlp.up_proj": (INNER, WIDTH),
+    "mlp.down_proj": (WIDTH, INNER),
+}
+
+
+def shapes(size: int) -> dict[str, tuple[int, int]]:
+    """Tensors of about so many bytes: an embedding and decoder layers."""
+    found = {"model.embed_tokens.weight": (WORDS, WIDTH)}
+    layer = 0
+    while sum(2 * rows * columns for rows, columns in found.values()) < size:
+        for name, shape in _SHAPES.items():
+            found[f"model.layers.{layer}.{name}.weight"] = shape
+            if sum(2 * rows * columns for rows, columns in found.values()) >= size:
+                break
+        layer += 1
+    return found
+
+
+def write(folder: Path, size: int, seed: int) -> None:
+    """A checkpoint of random values; a tuned one is the first with small changes."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    files: list[dict[str, tuple[int, int]]] = [{}]
+    for key, shape in shapes(size).items():
+        if sum(2 * rows * columns for rows, columns in files[-1].values()) > SHARD:
+            files.append({})
+        files[-1][key] = shape
+    placed = {}
+    base, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(seed)
+    for number, tensors in enumerate(files):
+        name = f"model-{number + 1:05d}-of-{len(files):05d}.safetensors"
+        stored = {key: (torch.bfloat16, shape) for key, shape in tensors.items()}
+        with TensorFileWriter(folder / name, stored) as writer:
+            for key, (rows, columns) in tensors.items():
+                placed[key] = name
+                for start in range(0, rows, 1024):
+                    values = torch.randn(min(1024, rows - start), columns, generator=base) * 0.02
+                    values += torch.randn(values.shape, generator=own) * 0.002 if seed else 0
+                    writer.put(values.bfloat16())
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": placed}))
+
+
+def copied(source: Path, to: Path, other: Path) -> float:
+    """Seconds of ``cp --reflink=never`` of a checkpoint and of reading another."""
+    start = time.perf_counter()
+    subprocess.run(["cp", "-r", "--reflink=never", source, to], check=True)
+    for file in sorted(other.glob("*.safetensors")):
+        with open(file, "rb", buffering=0) as held:
+            while held.read(1 << 24):
+                pass
+    return time.perf_counter() - start
+
+
+def merged(base: Path, tuned: Path, to: Path, method: str) -> tuple[float, int, str]:
+    """Seconds, largest resident set in bytes, and what the command said."""
+    code = "import sys; from lmmcl.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["merge", str(base), str(tuned), "--to", str(to), "--method", method]
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen([sys.executable, "-c", code, *words], stdout=said)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - start
+        said.seek(0)
+        text = said.read().strip()
+    if child.returncode:
+        raise SystemExit(child.returncode)
+    return seconds, used.ru_maxrss * 1024, text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument(
+        "--method", nargs="+", default=["task_arithmetic", "ties", "dare", "breadcrumbs", "wise_ft"]
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path)
+    words = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(dir=words.folder))
+    try:
+        base, tuned, to = folder / "base", folder / "tuned", folder / "to"
+        for place, seed in ((base, 0), (tuned, 1)):
+            write(place, int(words.gigabytes * 1e9), seed)
+        copies: list[float] = []
+        found: dict[str, list[tuple[float, int, str]]] = {method: [] for method in words.method}
+        for _ in range(words.repeats):
+            for method in words.method:
+                copies.append(copied(base, to, tuned))
+                shutil.rmtree(to)
+                found[method].append(merged(base, tuned, to, method))
+                shutil.rmtree(to)
+        copy = statistics.median(copies)
+        print(f"cp --reflink=never and reading: {copy:.1f} s, median of {len(copies)}")
+        for method, runs in found.items():
+            seconds, memory = statistics.median(run[0] for run in runs), max(run[1] for run in runs)
+            print(f"{method}: {seconds:.1f} s ({seconds / copy:.2f} x), {memory / 1e6:.0f} MB")
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
