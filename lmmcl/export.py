@@ -17,11 +17,13 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
 
+from lmmcl.adapters.fold import PlainReader, folds_of
 from lmmcl.checkpoint import PieceReader, as_json, write_atomically
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.model_card import model_card
 from lmmcl.provenance import without_paths
+from lmmcl.resume import BASE
 from lmmcl.run_folder import RunFolder
 from lmmcl.weights import checksums
 
@@ -107,16 +109,18 @@ def export(
     name = folder.find_stage(stage)
     model: Any = checkpoint.model(False, settings["seed"])
     target = model.dtype if dtype is None else DTYPES[dtype]
-    reader = folder.stage_reader(name)
-    model = _proved(model, checkpoint, folder, name, reader)
-    rounding = _fill(model, reader, target)
+    base = _proved(model, checkpoint, folder, name)
+    reader = PlainReader(folder.stage_reader(name), folder.lineage(name), dict(base.named_parameters()))
+    model, rounding = base, _fill(base, reader, target)
     partial = to.with_name(to.name + ".part")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
         save(model, checkpoint, partial, max_shard_size)
         lineage = {
-            key: value for key, value in folder.lineage(name).items() if key not in ("files", "checksums")
+            key: value
+            for key, value in folder.lineage(name).items()
+            if key not in ("files", "checksums", "adapters", "folds")
         }
         told = {**lineage, "stage": name, "dtype": rounding.dtype, "from_scratch": checkpoint.from_scratch}
         told["base"] = without_paths(lineage["base"], "path")
@@ -175,7 +179,7 @@ def _refuse_what_is_needed(to: Path, folder: RunFolder, checkpoint: Checkpoint) 
         )
 
 
-def _proved(model: Any, checkpoint: Checkpoint, folder: RunFolder, stage: str, reader: PieceReader) -> Any:
+def _proved(model: Any, checkpoint: Checkpoint, folder: RunFolder, stage: str) -> Any:
     """The base model, whose tensors are proved to be those that the run held and the stage did not train.
 
     It is loaded again in fp32 where the run held values that the checkpoint's own dtype rounds.
@@ -184,7 +188,12 @@ def _proved(model: Any, checkpoint: Checkpoint, folder: RunFolder, stage: str, r
         UserError: it is not the model that the run began with.
     """
     held = json.loads(folder.config.read_bytes())
-    sums = folder.checksums(stage)
+    lineage, reader = folder.lineage(stage), folder.stage_reader(stage)
+    folds, added = folds_of(lineage), set(lineage.get("adapters", []))
+    sums = {name: value for name, value in folder.checksums(stage).items() if name not in added}
+    if folds:  # what is folded into was the base model's: merged in the run, it is made again here
+        began = folder.checksums(BASE)
+        sums |= {name: began[name] for name in folds}
     wrong = _differing(model, sums, reader)
     if wrong and held["precision"] != "bf16-mixed" and not checkpoint.from_scratch:
         model = checkpoint.model(True, held["model"]["seed"])
@@ -217,7 +226,7 @@ def _differing(model: Any, sums: Mapping[str, str], reader: PieceReader) -> list
     return sorted(wrong)
 
 
-def _fill(model: Any, reader: PieceReader, target: torch.dtype) -> Rounding:
+def _fill(model: Any, reader: PlainReader, target: torch.dtype) -> Rounding:
     """Brings the whole model to a dtype, and the stage's values into it, rounded once from their masters."""
     parameters = dict(model.named_parameters())
     base = {name: parameters[name].detach().clone() for name in reader.keys()}

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from lmmcl.errors import UserError
 from lmmcl.quirks import give_template, template_of
+from lmmcl.weights import parameters_of
 
 EMBEDDED = {"mini": "mini"}
 """Checkpoints that ship with the package, by the name that a YAML may give as ``model.path``."""
@@ -110,6 +111,6 @@ def _named(path: str, load: Any, *arguments: Any, **options: Any) -> Any:
 def hold_masters(model: nn.Module, trained: Iterable[str], full_precision: bool) -> None:
     """Makes fp32 masters of the tensors that train; frozen ones keep the checkpoint's dtype unless all is fp32."""
     names = set(trained)
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters_of(model).items():
         if full_precision or name in names:
             parameter.data = parameter.data.float()

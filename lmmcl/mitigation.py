@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
+from lmmcl.data.joined import JoinedRows
 from lmmcl.data.row import Row
 
 if TYPE_CHECKING:
+    from lmmcl.adapters.fold import Fold
     from lmmcl.data.batch import Batch
     from lmmcl.data.task import Task
     from lmmcl.evaluation.evaluator import TaskResult
@@ -67,18 +69,26 @@ class StageCallback(Callback):
     ) -> None:
         """After a stage was measured and written; ``task`` is None and scores are the base model's at stage 0."""
 
+    def copies(self) -> Sequence[Copy]:
+        """The copies of what trains that it keeps in ``tensors``, for the plan's and preflight's memory and disk.
+
+        One that says nothing is counted as keeping none.
+        """
+        return ()
+
 
 @dataclass(frozen=True)
 class Copy:
-    """One fp32 copy of trained tensors that a mitigation keeps in ``tensors``.
+    """One fp32 copy of trained tensors that a callback keeps in ``tensors``.
 
     Args:
-        of: what the present ``task`` trains, all that was trained ``so far``, or what ``each task`` trained, apart.
+        of: what the present ``task`` trains, all that was trained ``so far``, or what ``each task`` trained, apart; or
+            so many bytes of something else.
         in_stage: equal to a stage's tensors: a checkpoint refers to the stage, and the copy needs no disk.
         shared: ``module.anchor()``, one copy for all mitigations that keep it.
     """
 
-    of: Literal["task", "so far", "each task"]
+    of: Literal["task", "so far", "each task"] | int
     in_stage: bool = False
     shared: bool = False
 
@@ -88,15 +98,15 @@ ANCHOR = Copy("task", in_stage=True, shared=True)
 
 
 def copied_elements(
-    mitigations: Sequence[Mitigation],
+    callbacks: Sequence[StageCallback],
     numel: Mapping[str, int],
     trained: Sequence[Mapping[str, str]],
     on_disk: bool = False,
 ) -> int:
-    """Elements of all copies that mitigations keep, at most: after the last task, of the task that trains most.
+    """Elements of all copies that callbacks keep, at most: after the last task, of the task that trains most.
 
     Args:
-        mitigations: of the run.
+        callbacks: of the run.
         numel: elements of every parameter.
         trained: the parameters that each task trains, in order.
         on_disk: only the copies that a checkpoint holds in full.
@@ -107,23 +117,80 @@ def copied_elements(
         "so far": sum(numel[name] for name in {name for names in trained for name in names}),
         "each task": sum(of_tasks),
     }
-    copies = [copy for mitigation in mitigations for copy in mitigation.copies()]
+    copies = [copy for callback in callbacks for copy in callback.copies()]
     counted = [*(copy for copy in copies if not copy.shared), *{copy for copy in copies if copy.shared}]
-    return sum(sizes[copy.of] for copy in counted if not (on_disk and copy.in_stage))
+    counted = [copy for copy in counted if not (on_disk and copy.in_stage)]
+    return sum(copy.of // 4 if isinstance(copy.of, int) else sizes[copy.of] for copy in counted)
 
 
 class Mitigation(StageCallback):
     """Something that acts against forgetting; mitigations act in the order in which they are listed.
 
     Override what the method needs. Every term is logged under ``name``.
+
+    Attributes:
+        positions: where ``token_loss`` needs the student's outputs: ``answer`` tokens, or ``all``, which it then finds
+            in ``outputs.everywhere``.
     """
 
-    def copies(self) -> Sequence[Copy]:
-        """The copies of what trains that it keeps in ``tensors``, for the plan's and preflight's memory and disk.
+    positions: Literal["answer", "all"] = "answer"
 
-        One that says nothing is counted as keeping none.
+    def conflict(self, other: Mitigation) -> str | None:
+        """Why this one and another cannot work together in whatever order, and the way out; None: they can.
+
+        The engine asks both of every two before anything expensive starts. Refuse what cannot be right or makes one
+        of them pointless, never what is merely unusual: methods stack.
         """
+        return None
+
+    def must_precede(self, other: Mitigation) -> str | None:
+        """Why this one must be listed before another; None: it need not."""
+        return None
+
+    def must_follow(self, other: Mitigation) -> str | None:
+        """Why this one must be listed after another; None: it need not."""
+        return None
+
+    def moves_weights(self) -> bool:
+        """Whether, with its arguments, it changes weights in ``on_task_end``, where the order of such ones counts."""
+        return False
+
+    def adapt(self, module: ContinualLMM, model: nn.Module) -> None:
+        """Changes the structure of the model as it was loaded, once, before anything is sharded: adapters.
+
+        All parameters of the whole sequence are made here, the same on every process and after every resume; what a
+        task trains of them is said by ``trains``. ``module.anatomy`` knows the model as it was, and keeps doing so. A
+        layer that is wrapped goes into the wrapper's attribute ``base_layer``, so that its parameters keep their names.
+
+        Args:
+            module: whose ``data`` names the tasks.
+            model: on the CPU, or without values on the meta device.
+        """
+
+    def trains(self, module: ContinualLMM, task: Task, trained: Mapping[str, str]) -> Mapping[str, str]:
+        """What a task trains, parameter to group, given what its recipe chose; a question without side effects."""
+        return trained
+
+    def arrange(self, module: ContinualLMM, stage: int, ended: bool) -> None:
+        """Brings what ``adapt`` made into the state that a stage needs; does nothing where it is so already.
+
+        The engine calls it when a task begins, before its first forward, when it ended and all of ``on_task_end`` is
+        done, and on a resume, with ``tensors`` and all trained parameters as they were saved. Weights that follow from
+        trained ones may be written here: no checkpoint holds them.
+
+        Args:
+            module: with its model built.
+            stage: 1 for the first task; 0 for the base model.
+            ended: the task is trained; else it is about to be, or is.
+        """
+
+    def folds(self, module: ContinualLMM, task: Task) -> Sequence[Fold]:
+        """How what a task trained becomes plain weights, for exports and whoever reads a stage without adapters."""
         return ()
+
+    def not_plain(self) -> str | None:
+        """Why no plain weights can do what its adapters do, for the error of an export; None: ``folds`` say how."""
+        return None
 
     def select(
         self, trainer: Trainer, module: ContinualLMM, task: Task, rows: Sequence[Row]
@@ -135,11 +202,20 @@ class Mitigation(StageCallback):
         """
         return rows
 
+    def join(self, trainer: Trainer, module: ContinualLMM, task: Task) -> Sequence[JoinedRows]:
+        """Sets of rows of which some join every optimizer step of a task, beside the task's own: replay.
+
+        Called after ``select`` and again on a resume, where it must return the same. The steps of a task stay as
+        many; each has more rows. Rows of a set that is not ``taught`` are seen by the ``token_loss`` of this
+        mitigation alone, and what it returns for them is divided by the set's own answer tokens.
+        """
+        return ()
+
     def before_forward(self, module: ContinualLMM, batch: Batch) -> None:
         """Before the student's forward: a teacher's turn, ``module.token_outputs(batch, weights=...)``."""
 
     def token_loss(self, module: ContinualLMM, batch: Batch, outputs: TokenOutputs) -> Tensor | None:
-        """An extra loss per answer token, (tokens,); summed and divided as the main loss is."""
+        """An extra loss per answer token, (tokens,); summed and divided as the main loss is (but see ``join``)."""
         return None
 
     def weight_penalty(self, name: str, shard: Tensor) -> Tensor | None:

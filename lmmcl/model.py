@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from lmmcl import weights as tensors
@@ -29,12 +28,12 @@ from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint, hold_masters
 from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation, StageCallback, callbacks_of
-from lmmcl.optimizer import SCHEDULES, adamw
+from lmmcl.optimizer import SCHEDULES, adamw, clip_by_norm, scheduled
 from lmmcl.recipe import Recipe
 from lmmcl.recipe_spec import RecipeSpec
-from lmmcl.strategy import FSDP2Strategy, shard
+from lmmcl.strategy import FSDP2Strategy, shard, take_trainable
 from lmmcl.token_outputs import TokenOutputs
-from lmmcl.window import Window, apply_weight_penalties
+from lmmcl.window import JoinedSets, Window, apply_weight_penalties
 
 if TYPE_CHECKING:
     from lmmcl.sequence import SequenceDriver
@@ -114,6 +113,7 @@ class ContinualLMM(LightningModule):
         self.steps_in_task = 0
         self._anatomy: Anatomy | None = None
         self.numbers: dict[str, Tensor | float] = {}
+        self.joined = JoinedSets({})
         self._window = Window()
         self._begun = False
         self._anchor: dict[str, Tensor] | None = None
@@ -174,19 +174,36 @@ class ContinualLMM(LightningModule):
         """The recipe a task trains with: its own or the module's."""
         return Recipe.parse(task.recipe if task.recipe is not None else self.hparams["recipe"])
 
+    def trained_by(self, task: Task) -> dict[str, str]:
+        """What a task trains, parameter to group: its recipe's choice, or adapters in the place of it."""
+        trained: Mapping[str, str] = self.recipe_of(task).resolve(self.anatomy)
+        for mitigation in self.mitigations:
+            trained = mitigation.trains(self, task, trained)
+        return dict(trained)
+
+    def arrange(self, stage: int, ended: bool) -> None:
+        """Lets every mitigation bring its adapters into the state that a stage needs; see `Mitigation.arrange`."""
+        for mitigation in self.mitigations:
+            mitigation.arrange(self, stage, ended)
+
     def parameters_by_name(self, names: Sequence[str] | None = None) -> dict[str, Parameter]:
         """Parameters of the wrapped model, all or the named ones, in model order."""
         wanted = None if names is None else set(names)
-        return {n: p for n, p in self.model.named_parameters() if wanted is None or n in wanted}
+        return {n: p for n, p in tensors.parameters_of(self.model).items() if wanted is None or n in wanted}
 
     def trained_parameters(self) -> dict[str, Parameter]:
         """What the present task trains."""
         return self.parameters_by_name(list(self.trained))
 
+    def may_change(self) -> set[str]:
+        """What the present task may change: what it trains, and the tensors into which its adapters are merged."""
+        folds = [] if self.task is None else [m.folds(self, self.task) for m in self.mitigations]
+        return {*self.trained, *(fold.into for found in folds for fold in found)}
+
     def ever_trained(self) -> list[str]:
         """Names of what any task of the sequence trains, in model order."""
-        names = {name for task in self.data.tasks for name in self.recipe_of(task).resolve(self.anatomy)}
-        return [name for name, _ in self.model.named_parameters() if name in names]
+        names = {name for task in self.data.tasks for name in self.trained_by(task)}
+        return [name for name in self.parameters_by_name() if name in names]
 
     @override
     def configure_callbacks(self) -> Sequence[Callback]:
@@ -205,6 +222,8 @@ class ContinualLMM(LightningModule):
         model = self.checkpoint.model(full_precision, self.hparams["seed"], attention)
         self._anatomy = Anatomy.of(model)
         self.model = model
+        for mitigation in self.mitigations:
+            mitigation.adapt(self, model)
         trained = self.ever_trained()
         hold_masters(model, trained, full_precision)
         self._forwards = AnswerForward(model, self.bf16)
@@ -231,13 +250,19 @@ class ContinualLMM(LightningModule):
         """Sets what trains; the driver calls it before it makes the task's optimizer."""
         self.task = task
         self._anchor = None
-        self.trained = self.recipe_of(task).resolve(self.anatomy)
+        self.trained = self.trained_by(task)
         self.without_gradient = []
-        for name, parameter in self.model.named_parameters():
+        self.arrange(self.sequence.position.stage, self.sequence.position.ended)
+        for name, parameter in self.parameters_by_name().items():
             parameter.requires_grad_(name in self.trained)
             parameter.grad = None
+        take_trainable(self.model)
         # from_pretrained returns eval mode, in which activation checkpointing does nothing.
         self.model.train()
+
+    def join(self, trainer: Trainer, task: Task) -> None:
+        """Asks every mitigation for the rows that join those of a task; the driver does so before it serves them."""
+        self.joined = JoinedSets({m.name: m.join(trainer, self, task) for m in self.mitigations})
 
     def anchor(self) -> Mapping[str, Tensor]:
         """Copies of the trained tensors as the task began; one copy for all who ask in ``on_task_start``."""
@@ -258,18 +283,13 @@ class ContinualLMM(LightningModule):
         optimizer = adamw(
             self.trained_parameters(), rates, self.hparams["weight_decay"], tuple(self.hparams["betas"])
         )
-        total = self.steps_in_task
-        warmup = round(self.hparams["warmup_ratio"] * total)
-        factor = SCHEDULES[self.hparams["schedule"]](warmup, total)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"},
-        }
+        schedule, warmup = self.hparams["schedule"], self.hparams["warmup_ratio"]
+        return scheduled(optimizer, schedule, warmup, self.steps_in_task)
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._window.begin(batch.window_tokens, self.device)
+            self._window.begin(batch.window_tokens, self.device, batch.joined_tokens)
             self.numbers = {}
             # Dropout and the like: counter-based, so that there is nothing to save.
             assert self.task is not None
@@ -286,12 +306,17 @@ class ContinualLMM(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         for mitigation in self.mitigations:
             mitigation.before_forward(self, batch)
-        outputs = self.token_outputs(batch)
-        terms = {"loss": outputs.map(cross_entropy).sum()}
+        everywhere = any(mitigation.positions == "all" for mitigation in self.mitigations)
+        outputs = self.token_outputs(batch, everywhere=everywhere)
+        losses = outputs.map(cross_entropy)
+        terms = {"loss": self._window.summed(losses, outputs.samples, batch, self.joined)}
         for mitigation in self.mitigations:
             extra = mitigation.token_loss(self, batch, outputs)
             if extra is not None:
-                terms[mitigation.name] = extra.sum()
+                at = outputs if mitigation.positions == "answer" else outputs.everywhere
+                assert at is not None
+                name = mitigation.name
+                terms[name] = self._window.summed(extra, at.samples, batch, self.joined, name)
         return self._window.add(terms, self.trainer.world_size, self.trainer.accumulate_grad_batches)
 
     @override
@@ -328,29 +353,32 @@ class ContinualLMM(LightningModule):
         if gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
-        gradients = [p.grad for p in self.trained_parameters().values() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        if gradient_clip_val:
-            torch.nn.utils.clip_grads_with_norm_(self.trained_parameters().values(), gradient_clip_val, norm)
+        norm = clip_by_norm(self.trained_parameters().values(), gradient_clip_val)
         self._window.watch(norm, self.trainer.global_step + 1)
         self.log("grad_norm", norm, rank_zero_only=True)
 
     # Forward
 
-    def token_outputs(self, batch: Batch, weights: Mapping[str, Tensor] | None = None) -> TokenOutputs:
+    def token_outputs(
+        self, batch: Batch, weights: Mapping[str, Tensor] | None = None, everywhere: bool = False
+    ) -> TokenOutputs:
         """What the model predicts at the answer tokens of a batch.
 
         Args:
             batch: with labels.
             weights: run these values of some parameters instead of the present ones: in eval mode, without a
                 gradient, under the student's autocast. Call it before the student's forward.
+            everywhere: also what it predicts at every other token of the samples, in `TokenOutputs.everywhere`.
         """
-        return self._forwards.token_outputs(batch, weights)
+        return self._forwards.token_outputs(batch, weights, everywhere)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (tokens, vocabulary) of hidden states (tokens, width)."""
         return self._forwards.logits(hidden)
+
+    def head_with(self, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """`logits` with other values of the output embedding, by parameter name; collective where they are sharded."""
+        return self._forwards.head_with(weights)
 
     def inference(self, gather: bool = True) -> AbstractContextManager[None]:
         """Eval mode, no gradient, the training's autocast; sharded parameters stay gathered if asked."""

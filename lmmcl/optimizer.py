@@ -1,11 +1,15 @@
 """Optimizer groups and learning-rate schedules of one task."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from lmmcl.errors import UserError
 
@@ -63,3 +67,30 @@ def adamw(
         betas=betas,
         fused=fused,
     )
+
+
+def scheduled(optimizer: Optimizer, schedule: str, warmup_ratio: float, total: int) -> OptimizerLRScheduler:
+    """An optimizer and its schedule over ``total`` steps, as Lightning takes them."""
+    factor = SCHEDULES[schedule](round(warmup_ratio * total), total)
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"},
+    }
+
+
+def clip_by_norm(parameters: Iterable[Parameter], most: float | None) -> Tensor:
+    """Scales all gradients together so that their norm is ``most``, where it is above that; collective on shards.
+
+    Args:
+        parameters: what trains; those without a gradient do not count.
+        most: None or 0 leaves the gradients as they are.
+
+    Returns:
+        The norm before, a scalar that is the same on every process.
+    """
+    reached = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in reached if p.grad is not None])
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    if most:
+        torch.nn.utils.clip_grads_with_norm_(reached, most, norm)
+    return norm

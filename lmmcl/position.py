@@ -28,6 +28,11 @@ class Position:
     global_step: int = 0
 
     @property
+    def ended(self) -> bool:
+        """Whether the stage's task is trained and what follows from its end is done."""
+        return self.phase in ("evaluate", "write", "done")
+
+    @property
     def name(self) -> str:
         """Sorts as positions follow one another."""
         return f"{self.global_step:08d}-{self.stage:02d}-{PHASES.index(self.phase)}-{self.phase}"

@@ -134,11 +134,14 @@ class Recipe:
         return trained
 
     def lr_for(self, group: str, base_lr: float) -> float:
-        """Rate of a group: the recipe's own, else the base, of which the vision tower gets two fifths."""
+        """Rate of a group: the recipe's own, else the base, of which the vision tower gets two fifths.
+
+        Adapters of a group (``llm.mlp.up.lora``) have the group's.
+        """
         own = next((rate for pattern, rate in self._rates.items() if _covers(pattern, group)), None)
         if own is not None:
             return own
-        return base_lr * VISION_LR_SHARE if group == "vision" else base_lr
+        return base_lr * VISION_LR_SHARE if _covers("vision", group) else base_lr
 
     def _of_layers(self, part: Part, entry: str, names: set[str], anatomy: Anatomy) -> set[str]:
         if part.layers is None:

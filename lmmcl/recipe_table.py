@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +18,11 @@ from lmmcl.recipe import RECIPES, Recipe
 
 __all__ = [
     "Cost",
+    "base_group",
     "cost_of",
     "count_text",
     "groups_table",
+    "in_order",
     "on_meta",
     "print_recipes",
     "recipes_table",
@@ -178,6 +180,17 @@ def print_recipes(
     console.print(f"{path}: {type(model).__name__}, {layers} decoder layers, {blocks} vision blocks")
     console.print(groups_table(anatomy))
     console.print(recipes_table(anatomy, [Recipe.parse(name) for name in names], dtype.itemsize))
+
+
+def in_order(groups: Collection[str], anatomy: Anatomy) -> list[str]:
+    """Groups in the order of tables, adapters of a group (``llm.mlp.up.lora``) where it stands."""
+    places = list(anatomy.groups)
+    return sorted(groups, key=lambda group: (places.index(base_group(group, anatomy)), group))
+
+
+def base_group(group: str, anatomy: Anatomy) -> str:
+    """The group of the model that a group is, or whose adapters it holds."""
+    return next(base for base in anatomy.groups if group == base or group.startswith(f"{base}."))
 
 
 def short_groups(groups: Iterable[str]) -> str:

@@ -188,7 +188,7 @@ def restore_callbacks(checkpoint: Checkpoint, run: RunFolder, module: ContinualL
         callbacks[owner].tensors[entry] = _read(reader, key, module)
     stages = sorted({reference["stage"] for reference in state["references"].values()})
     readers = {stage: run.stage_reader(stage) for stage in stages if stage != BASE}
-    parameters = dict(module.model.named_parameters())
+    parameters = module.parameters_by_name()
     shared: dict[str, Tensor] = {}
     for key, reference in state["references"].items():
         stage, name, holder = reference["stage"], reference["key"], reference["holder"]
@@ -201,7 +201,7 @@ def restore_callbacks(checkpoint: Checkpoint, run: RunFolder, module: ContinualL
 
 def _read(reader: files.PieceReader, key: str, module: ContinualLMM) -> Tensor:
     """A saved tensor; what belongs to a parameter (its name is the last part of the key) is sharded as that is."""
-    like = dict(module.model.named_parameters()).get(key.rsplit("/", 1)[-1])
+    like = module.parameters_by_name().get(key.rsplit("/", 1)[-1])
     if like is not None and reader.shape(key) == tuple(like.shape):
         value = torch.empty_like(like, requires_grad=False, dtype=reader.dtype(key))
         reader.read_into(key, value)
@@ -217,17 +217,17 @@ def _references(run: RunFolder, kept: Mapping[str, Tensor]) -> dict[str, dict[st
     """
     if not kept:
         return {}
-    known: dict[str, dict[str, str]] = {}
+    known: dict[tuple[str, str], dict[str, str]] = {}
     for stage in run.stages():
         for name, value in run.checksums(stage).items():
-            known.setdefault(value, {"stage": stage, "key": name})
+            known.setdefault((name, value), {"stage": stage, "key": name})
     sums = checksums(kept)
-    found = {key: known.get(value) for key, value in sums.items()}
+    found = {key: known.get((key.rsplit("/", 1)[-1], value)) for key, value in sums.items()}
     holders: dict[int, str] = {}
     for key, tensor in kept.items():
         holders.setdefault(id(tensor), key)
     return {
         key: {**reference, "holder": holders[id(kept[key])]}
         for key, reference in found.items()
-        if reference is not None and reference["key"] == key.rsplit("/", 1)[-1]
+        if reference is not None
     }

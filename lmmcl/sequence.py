@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from lmmcl.agreement import agreed
 from lmmcl.checkpoint import Checkpoint
+from lmmcl.cost_meter import CostMeter
 from lmmcl.data.bad_row import write_bad_rows
 from lmmcl.data.row import Row
 from lmmcl.decisive import decisive_config
@@ -56,6 +57,7 @@ class SequenceDriver(Callback):
         self._rows: Sequence[Row] = ()
         self._steps_per_epoch = 1
         self._stop = StopSignal()
+        self.cost = CostMeter()
         self._limit_val_batches: int | float | None = None
         self.report_progress: Callable[[str, int, int], None] = lambda task, done, total: None
         self.report_stage: Callable[[Matrix, str, str], None] = lambda matrix, name, variant: None
@@ -86,13 +88,15 @@ class SequenceDriver(Callback):
         module.refuse_second_fit()
         check_disk(trainer, module)
         self._stop.catch(trainer)
-        self.sums = checksums(dict(module.model.named_parameters()))
+        self.sums = checksums(module.parameters_by_name())
         checkpoint = newest(self.run, trainer) if module.hparams["resume"] else None
         if checkpoint is None:
             self.run.begin(decisive_config(module), trainer.is_global_zero)
+            self.cost.begin(trainer, module, self.run.logs, self.position, resumed=False)
             self._save(trainer, module)
         else:
             self._restore(checkpoint, trainer, module)
+            self.cost.begin(trainer, module, self.run.logs, self.position, resumed=True)
         self.run_log.begin(self.position.global_step)
         self._finish_pending(trainer, module)
         if self.position.phase == "done":
@@ -123,7 +127,9 @@ class SequenceDriver(Callback):
             self.matrix = Matrix.load(self.run.matrix)
         restore_callbacks(checkpoint, self.run, module)
         restore_model(checkpoint, module)
-        if self.position.stage > 0 and self.position.phase != "done":
+        if self.position.phase == "done":
+            module.arrange(self.position.stage, ended=True)
+        elif self.position.stage > 0:
             self._prepare(trainer, module)
         if self.position.phase == "train":
             restore_optimizer(checkpoint, trainer, module, self.position.step)
@@ -140,6 +146,7 @@ class SequenceDriver(Callback):
 
     def _release(self, trainer: Trainer) -> None:
         self._stop.release()
+        self.cost.end()
         if self._limit_val_batches is not None:
             trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
 
@@ -167,6 +174,7 @@ class SequenceDriver(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         module = _continual(pl_module)
+        self.cost.trained(batch)
         if not self.is_new_step(trainer):
             return
         self.position = replace(
@@ -205,6 +213,7 @@ class SequenceDriver(Callback):
                 task = module.data.tasks[self.position.stage - 1]
                 for callback in module.stage_callbacks:
                     callback.on_task_end(trainer, module, task)
+                module.arrange(self.position.stage, ended=True)
                 self._enter(trainer, module, "evaluate")
             elif self.position.phase == "evaluate":
                 self.measure(trainer, module)
@@ -227,12 +236,12 @@ class SequenceDriver(Callback):
         stage = self._stage(module, variant)
         results: dict[str, TaskResult] = {}
         try:
-            for callback in module.stage_callbacks:
-                results.update(callback.evaluate(trainer, module, stage))
+            with self.cost.measuring():
+                for callback in module.stage_callbacks:
+                    results.update(callback.evaluate(trainer, module, stage))
         except EvaluationStopped:
-            if self.position.phase == "train":
-                return {}  # the driver saves the step first
-            self._exit()
+            self.obey_stop()
+            return {}
         with agreed():
             if trainer.is_global_zero:
                 store = PredictionStore(self.run.predictions)
@@ -250,13 +259,13 @@ class SequenceDriver(Callback):
     def _stage(self, module: ContinualLMM, variant: str | None = None) -> Stage:
         index = self.position.stage
         task = module.data.tasks[index - 1] if index else None
-        sums = checksums(dict(module.model.named_parameters()))
+        sums = checksums(module.parameters_by_name())
         return Stage(index, task, fingerprint(sums), variant)
 
     def _write(self, trainer: Trainer, module: ContinualLMM) -> None:
         """Proves the frozen tensors unchanged, writes the stage, and tells the callbacks its scores."""
-        now = checksums(dict(module.model.named_parameters()))
-        prove_frozen(self.sums, now, module.trained)
+        now = checksums(module.parameters_by_name())
+        prove_frozen(self.sums, now, module.may_change())
         prove_equal(now)
         stage = self._stage(module)
         write_stage(self.run, trainer, module, stage, now)
@@ -272,6 +281,7 @@ class SequenceDriver(Callback):
             self._enter(trainer, module, "done")
             return
         self.position = Position(self.position.stage + 1, "train", 0, self.position.global_step)
+        self.cost.at(self.position)
         self._prepare(trainer, module)
         assert module.task is not None
         for callback in module.stage_callbacks:
@@ -287,6 +297,7 @@ class SequenceDriver(Callback):
         rows = data.train_rows(index)
         for mitigation in module.mitigations:
             rows = mitigation.select(trainer, module, task, rows)
+        module.join(trainer, task)
         with agreed():
             if trainer.is_global_zero:
                 write_bad_rows(self.run.path, data.bad_rows)
@@ -295,7 +306,8 @@ class SequenceDriver(Callback):
         module.steps_in_task = self._steps_per_epoch * task.epochs
         trainer.strategy.model = module  # an old DDP wrapper would count the dry backward as its own
         sharded = isinstance(trainer.strategy, FSDP2Strategy)
-        data.collator.always_image = sharded or bool({"vision", "projector"} & set(module.trained.values()))
+        towers = {group.partition(".")[0] for group in module.trained.values()}
+        data.collator.always_image = sharded or bool({"vision", "projector"} & towers)
         freeze_what_gets_no_gradient(module, data.collator.train(_probe(rows)).to(module.device))
         if module.without_gradient:
             self.report_notice(
@@ -304,12 +316,12 @@ class SequenceDriver(Callback):
             )
         wrap_again(trainer)
         trainer.strategy.setup_optimizers(trainer)
-        trainer.accumulate_grad_batches = data.accumulate(trainer.world_size, index)
+        trainer.accumulate_grad_batches = data.accumulate(trainer.world_size, index, module.joined.sets)
 
     def _serve(self, module: ContinualLMM) -> None:
         """Tells the datamodule what to hand out next."""
         epoch, step = divmod(self.position.step, self._steps_per_epoch)
-        module.data.begin(self.position.stage - 1, self._rows, epoch, step)
+        module.data.begin(self.position.stage - 1, self._rows, epoch, step, module.joined.sets)
 
     def _enter(self, trainer: Trainer, module: ContinualLMM, phase: Phase) -> None:
         self.position = replace(self.position, phase=phase)
@@ -318,6 +330,7 @@ class SequenceDriver(Callback):
     def _save(self, trainer: Trainer, module: ContinualLMM) -> None:
         with agreed():
             self.run_log.flush()
+        self.cost.save(self.position)
         save(self.run, trainer, module, asdict(self.position), self.position.name, self.sums)
 
     # Stopping
@@ -330,6 +343,11 @@ class SequenceDriver(Callback):
     def stop_requested(self) -> bool:
         """Whether this process was asked to stop."""
         return self._stop.requested
+
+    def obey_stop(self) -> None:
+        """After a stopped evaluation: ends the process; inside a task it does not, since the step is saved first."""
+        if self.position.phase != "train":
+            self._exit()
 
     def _all_stop(self, trainer: Trainer) -> bool:
         return bool(trainer.strategy.reduce_boolean_decision(self._stop.requested, all=False))

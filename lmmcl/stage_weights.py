@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.nn import Parameter
 from typing_extensions import override
 
+from lmmcl.adapters.fold import PlainReader, folds_of
 from lmmcl.errors import UserError
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.matrix import Stage as Row
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Position
+from lmmcl.resume import BASE
 from lmmcl.run_folder import RunFolder
-from lmmcl.weights import checksums
+from lmmcl.weights import checksums, write_whole_
 
 
 class StageWeights(Callback):
@@ -39,28 +42,60 @@ class StageWeights(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ContinualLMM)
         lineage = self.run.lineage(self.stage)
-        reader = self.run.stage_reader(self.stage)
         parameters = pl_module.parameters_by_name()
-        unknown = sorted(reader.keys() - parameters.keys())
+        derived = self._read(pl_module, parameters, lineage)
+        same = self._same_precision(str(trainer.precision))
+        now = checksums(parameters)
+        held = self.run.stage_reader(self.stage).keys()
+        wrong = [
+            name
+            for name, value in lineage["checksums"].items()
+            if name not in derived and now.get(name) != value and (same or name in held)
+        ]
+        self._refuse(wrong)
+        pl_module.sequence.position = Position(stage=int(lineage["index"]))
+        pl_module.sequence.matrix.stages = self._earlier(pl_module, int(lineage["index"]))
+
+    def _read(
+        self, module: ContinualLMM, parameters: Mapping[str, Parameter], lineage: Mapping[str, Any]
+    ) -> set[str]:
+        """Puts the stage into the model, whether it has the run's adapters or is plain.
+
+        Returns:
+            Names whose values follow from others, which are proven instead, or which the model need not have.
+        """
+        reader = self.run.stage_reader(self.stage)
+        adapters, folds = set(lineage.get("adapters", [])), folds_of({**lineage, "not_plain": None})
+        adapted = adapters <= parameters.keys()
+        plain = None if adapted else PlainReader(reader, lineage, parameters)
+        unknown = sorted((plain or reader).keys() - parameters.keys())
         if unknown:
             raise UserError(
                 f"model.path: {self.run.stage(self.stage)} is no stage of this model: it has {unknown[0]}."
             )
-        for name in sorted(reader.keys()):
-            reader.read_into(name, parameters[name])
-        # In another precision the frozen tensors have another dtype, and so another checksum.
-        same = json.loads(self.run.config.read_bytes())["precision"] == str(trainer.precision)
-        now = checksums(dict(parameters))
-        wrong = [
-            n for n, value in lineage["checksums"].items() if now[n] != value and (same or n in reader.keys())
-        ]
+        if folds and self._same_precision(str(module.trainer.precision)):
+            base, now = self.run.checksums(BASE), checksums({name: parameters[name] for name in folds})
+            self._refuse([name for name in folds if now[name] != base[name]])
+        if plain is None:
+            for name in sorted(reader.keys()):
+                reader.read_into(name, parameters[name])
+            module.arrange(int(lineage["index"]), ended=True)
+            return set(folds)
+        for name in sorted(plain.keys()):
+            write_whole_(parameters[name], plain.read(name))
+        return set(folds) | adapters
+
+    def _refuse(self, wrong: Sequence[str]) -> None:
         if wrong:
             raise UserError(
                 f"model.path, model.recipe, data.tasks: with these the model is not that of {self.stage}: {len(wrong)} "
                 f"tensors differ, for example {wrong[0]}. Take them from {self.run.path}."
             )
-        pl_module.sequence.position = Position(stage=int(lineage["index"]))
-        pl_module.sequence.matrix.stages = self._earlier(pl_module, int(lineage["index"]))
+
+    def _same_precision(self, precision: str) -> bool:
+        """In another precision the frozen tensors have another dtype, and so another checksum."""
+        held: str = json.loads(self.run.config.read_bytes())["precision"]
+        return held == precision
 
     def _earlier(self, module: ContinualLMM, index: int) -> list[Row]:
         """The run's rows of the stages before, with the tasks that were measured on the same rows in the same way."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning.pytorch import Trainer
 
+from lmmcl.adapters.fold import as_lineage
 from lmmcl.agreement import agreed
+from lmmcl.data.task import Task
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
 from lmmcl.run_folder import RunFolder
+from lmmcl.weights import whole
 
 
 def write_stage(
@@ -25,12 +29,12 @@ def write_stage(
         sums: checksum of every parameter.
     """
     learned = module.data.tasks[: stage.index]
-    names = sorted({name for task in learned for name in module.recipe_of(task).resolve(module.anatomy)})
-    whole = {}
+    names = sorted({name for task in learned for name in module.trained_by(task)})
+    tensors = {}
     for name, parameter in module.parameters_by_name(names).items():
-        value = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter.detach()
+        value = whole(parameter)
         if trainer.is_global_zero:
-            whole[name] = value.detach().cpu()
+            tensors[name] = value.cpu()
     with agreed():
         if trainer.is_global_zero:
             lineage = {
@@ -42,5 +46,14 @@ def write_stage(
                 "tasks": [task.name for task in learned],
                 "weights": stage.weights,
                 "without_gradient": module.without_gradient,
+                **_adapters(module, learned),
             }
-            run.write_stage(stage.folder, whole, lineage)
+            run.write_stage(stage.folder, tensors, lineage)
+
+
+def _adapters(module: ContinualLMM, learned: Sequence[Task]) -> dict[str, Any]:
+    """What the lineage says of adapters."""
+    folds = [fold for m in module.mitigations for task in learned for fold in m.folds(module, task)]
+    reasons = [reason for m in module.mitigations if learned and (reason := m.not_plain())]
+    added = module.parameters_by_name().keys() - module.anatomy.numel.keys()
+    return as_lineage(folds, added, reasons[0] if reasons else None)

@@ -103,6 +103,16 @@ def reshard(model: nn.Module) -> None:
         unit.reshard()
 
 
+def take_trainable(model: nn.Module) -> None:
+    """Makes FSDP2 see the present trained set: gathering a unit by hand fixes its gradients' dtype by what trains then.
+
+    A unit that was gathered for an evaluation while nothing in it trained would reduce into bf16, and fail.
+    """
+    for unit in units_of(model):
+        unit.unshard()
+        unit.reshard()
+
+
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
     """Keeps all parameters of a sharded model gathered; processes may then run different numbers of forwards."""

@@ -17,6 +17,7 @@ from lmmcl.data.task import Part, Task
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
 from lmmcl.preflight.activations import Shape
+from lmmcl.preflight.adapters import Adapted
 from lmmcl.preflight.duplicates import check_duplicates
 from lmmcl.preflight.features import check_features, image_token
 from lmmcl.preflight.finding import Finding
@@ -29,7 +30,7 @@ from lmmcl.preflight.rows import check_rows
 from lmmcl.preflight.scan import Rows, Scanned, scan
 from lmmcl.preflight.space import check_space
 from lmmcl.preflight.steps import check_steps
-from lmmcl.recipe_table import on_meta
+from lmmcl.recipe_table import count_text, on_meta
 
 _FEATURES = 2
 """Rows of a task whose image features are counted."""
@@ -131,6 +132,17 @@ def _of_model(
     trained = list(trained_by(module, data, anatomy).values())
     if not trained:
         return
+    if len(trained) == len(data.tasks):
+        try:
+            adapted = Adapted(module, data, model, anatomy, place.mitigations)
+        except UserError as error:
+            yield Finding("failure", "adapters", "", str(error))
+            return
+        anatomy, trained = adapted.anatomy, adapted.trained
+        if adapted.added:
+            most = max(sum(anatomy.numel[name] for name in names) for names in trained)
+            text = f"{count_text(adapted.added)} parameters are added; a task trains {count_text(most)} of them at most"
+            yield Finding("ok", "adapters", "", f"{text}, in the place of what its recipe names")
     config: Any = model.config
     shape = Shape.of(config, 1 + max(anatomy.depth.values(), default=0), len(anatomy.vision_blocks))
     frozen = getattr(config.dtype, "itemsize", 4)

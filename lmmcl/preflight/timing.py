@@ -21,9 +21,11 @@ from lmmcl.loading import hold_masters
 from lmmcl.losses import cross_entropy
 from lmmcl.model import ContinualLMM
 from lmmcl.optimizer import adamw
+from lmmcl.preflight.adapters import Adapted
 from lmmcl.preflight.finding import Finding
 from lmmcl.preflight.memory import Place
 from lmmcl.preflight.steps import measured_rows, steps_of
+from lmmcl.weights import parameters_of
 
 _STEPS = 3
 """Optimizer steps of each task; the first one warms up and is not counted."""
@@ -52,8 +54,8 @@ class _Rehearsal:
         attention = module.hparams["attn_implementation"] or ("eager" if device.type == "cpu" else None)
         model: Any = module.checkpoint.model(not place.bf16, module.hparams["seed"], attention)
         self.model = model
-        self.anatomy = Anatomy.of(self.model)
-        self.trained = [module.recipe_of(task).resolve(self.anatomy) for task in data.tasks]
+        self.adapted = Adapted(module, data, self.model, Anatomy.of(self.model), place.mitigations)
+        self.trained = self.adapted.trained
         hold_masters(self.model, {name for names in self.trained for name in names}, not place.bf16)
         self.model.to(device)
         self.forwards = AnswerForward(self.model, place.bf16)
@@ -64,10 +66,11 @@ class _Rehearsal:
     def step(self, index: int) -> float:
         """Seconds of an optimizer step of a task: batches, forwards, backwards, update; no mitigation."""
         names = self.trained[index]
-        for name, parameter in self.model.named_parameters():
+        self.adapted.arrange(index + 1, self.device)
+        for name, parameter in parameters_of(self.model).items():
             parameter.requires_grad_(name in names)
         self.model.train()
-        parameters = {name: p for name, p in self.model.named_parameters() if name in names}
+        parameters = {name: p for name, p in parameters_of(self.model).items() if name in names}
         # At a rate of 0 the weights stay as they are, and every task is timed on the same ones.
         optimizer = adamw(parameters, dict.fromkeys(parameters, 0.0), 0.0, (0.9, 0.999))
         self.data.begin(index, self.data.train_rows(index), 0, 0)
