@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch import Trainer
 
 from lmmcl.errors import UserError
-from lmmcl.mitigation import Mitigation, copied_elements
+from lmmcl.mitigation import StageCallback, copied_elements
 from lmmcl.recipe_table import size_text
 from lmmcl.resume import KEPT
 from lmmcl.run_folder import RunFolder
@@ -43,21 +43,21 @@ class Disk:
 
 def disk_of(module: ContinualLMM) -> Disk:
     """What the whole sequence of a module will write, on whatever number of processes."""
-    trained = [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
-    return disk_need(module.anatomy.numel, trained, module.mitigations)
+    numel = {name: parameter.numel() for name, parameter in module.parameters_by_name().items()}
+    return disk_need(numel, [module.trained_by(task) for task in module.data.tasks], module.stage_callbacks)
 
 
 def disk_need(
     numel: Mapping[str, int],
     trained: Sequence[Mapping[str, str]],
-    mitigations: Sequence[Mitigation] = (),
+    callbacks: Sequence[StageCallback] = (),
 ) -> Disk:
     """What a sequence will write.
 
     Args:
         numel: elements of every parameter.
         trained: the parameters that each task trains, in order; at least one task.
-        mitigations: of the run; each says what it keeps (`Mitigation.copies`).
+        callbacks: of the run; each says what it keeps (`StageCallback.copies`).
     """
     most = max(sum(numel[name] for name in names) for names in trained)
     so_far: set[str] = set()
@@ -65,7 +65,7 @@ def disk_need(
     for names in trained:
         so_far |= names.keys()
         stages += _MASTER * sum(numel[name] for name in so_far)
-    copied = _COPY * copied_elements(mitigations, numel, trained, on_disk=True)
+    copied = _COPY * copied_elements(callbacks, numel, trained, on_disk=True)
     checkpoint = _MASTER * sum(numel[name] for name in so_far) + _MOMENTS * most + copied
     return Disk((KEPT + 1) * checkpoint, stages)
 

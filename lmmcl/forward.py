@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batch import IGNORED, Batch
 from lmmcl.logit_probe import measure_logit_transform
 from lmmcl.strategy import gathered, reshard
-from lmmcl.token_outputs import AnswerHook, TokenOutputs, answer_tokens
-from lmmcl.weights import swapped
+from lmmcl.token_outputs import AnswerHook, TokenOutputs, answer_tokens, every_token, tokens_at
+from lmmcl.weights import parameters_of, swapped
 
 
 class AnswerForward:
@@ -40,35 +40,48 @@ class AnswerForward:
         """Where the model is."""
         return next(self._model.parameters()).device
 
-    def token_outputs(self, batch: Batch, weights: Mapping[str, Tensor] | None = None) -> TokenOutputs:
+    def token_outputs(
+        self, batch: Batch, weights: Mapping[str, Tensor] | None = None, everywhere: bool = False
+    ) -> TokenOutputs:
         """See `ContinualLMM.token_outputs`."""
         if batch.labels is None:
             raise ValueError("token_outputs needs a batch with labels")
-        labels, samples = answer_tokens(batch.labels)
+        wanted = [batch.labels != IGNORED]
+        if everywhere:
+            wanted.append(every_token(batch.labels, batch.inputs["attention_mask"]))
         head: Callable[[Tensor], Tensor] = self.logits
         if weights is None:
-            hidden = self._hidden(batch, batch.labels)
+            hidden = self._hidden(batch, wanted)
         else:
-            present = {n: p for n, p in self._model.named_parameters() if n in weights}
-            head = self._head_with(weights)
+            present = {n: p for n, p in parameters_of(self._model).items() if n in weights}
+            head = self.head_with(weights)
             with swapped(present, weights), self.inference(gather=False):
-                hidden = self._hidden(batch, batch.labels)
+                hidden = self._hidden(batch, wanted)
                 self.free_gathered()
-        return TokenOutputs(hidden, labels, samples, head, self._transform.words)
+        words = self._transform.words
+        every = None
+        if everywhere:
+            tokens = tokens_at(batch.inputs["input_ids"], wanted[1])
+            every = TokenOutputs(hidden[1], *tokens, head, words)
+        return TokenOutputs(hidden[0], *answer_tokens(batch.labels), head, words, every)
 
-    def _hidden(self, batch: Batch, labels: Tensor) -> Tensor:
-        return self._hook.collect(lambda: self._model(**batch.inputs, use_cache=False), labels)
+    def _hidden(self, batch: Batch, wanted: Sequence[Tensor]) -> list[Tensor]:
+        return self._hook.collect_at(lambda: self._model(**batch.inputs, use_cache=False), wanted)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (tokens, vocabulary) of hidden states (tokens, width)."""
         return self._transform(self._head(hidden))
 
-    def _head_with(self, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        """The head under other weights; whole tensors, since it runs outside of FSDP2's hooks."""
+    def head_with(self, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """`logits` under other weights of the head; whole tensors, since it runs outside of FSDP2's hooks.
+
+        Args:
+            weights: by parameter name, sharded as the model is; those of other parts are passed over.
+        """
         inside = {id(parameter): name for name, parameter in self._head.named_parameters()}
         own = {
             inside[id(p)]: weights[n]
-            for n, p in self._model.named_parameters()
+            for n, p in parameters_of(self._model).items()
             if id(p) in inside and n in weights
         }
         if not own:

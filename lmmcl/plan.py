@@ -17,7 +17,7 @@ from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.disk import disk_of, free_bytes
 from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.model import ContinualLMM
-from lmmcl.recipe_table import count_text, short_groups, size_text
+from lmmcl.recipe_table import count_text, in_order, short_groups, size_text
 from lmmcl.strategy import FSDP2Strategy
 
 _STATE_BYTES = 12
@@ -57,12 +57,12 @@ def memory_of(module: ContinualLMM, ddp: bool = False) -> Memory:
     Returns:
         What is needed at most: some mitigations keep more with every task (`Mitigation.copies`).
     """
-    sizes = {name: p.numel() for name, p in module.model.named_parameters()}
+    sizes = {name: p.numel() for name, p in module.parameters_by_name().items()}
     weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
-    trained = [module.recipe_of(task).resolve(module.anatomy) for task in module.data.tasks]
+    trained = [module.trained_by(task) for task in module.data.tasks]
     most = max(sum(sizes[name] for name in names) for names in trained)
     state = _STATE_BYTES + (_BUCKET_BYTES if ddp else 0)
-    copied = copied_elements(module.mitigations, sizes, trained)
+    copied = copied_elements(module.stage_callbacks, sizes, trained)
     return Memory(weights, state * most, _COPY_BYTES * copied)
 
 
@@ -85,13 +85,14 @@ def plan(trainer: Trainer, module: ContinualLMM) -> RenderableType:
 
 def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
     total = sum(module.anatomy.numel.values())
+    sizes = {name: parameter.numel() for name, parameter in module.parameters_by_name().items()}
     yield (
         "model",
         f"{module.hparams['path']}: {type(module.model).__name__.removeprefix('FSDP')}, {count_text(total)} parameters",
     )
     for name, trained in _recipes(module).items():
-        count = sum(module.anatomy.numel[parameter] for parameter in trained)
-        groups = [group for group in module.anatomy.groups if group in set(trained.values())]
+        count = sum(sizes[parameter] for parameter in trained)
+        groups = in_order(set(trained.values()), module.anatomy)
         share = f"{count_text(count)} parameters, {100 * count / total:.1f} %"
         yield "trains", f"{name}: {short_groups(groups)} ({share})"
     for mitigation in module.mitigations:
@@ -123,8 +124,7 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
 
 def _recipes(module: ContinualLMM) -> dict[str, dict[str, str]]:
     """What each recipe of the run trains, by the recipe's name."""
-    recipes = [module.recipe_of(task) for task in module.data.tasks]
-    return {recipe.name: recipe.resolve(module.anatomy) for recipe in recipes}
+    return {module.recipe_of(task).name: module.trained_by(task) for task in module.data.tasks}
 
 
 def _settings(mitigation: Mitigation) -> str:

@@ -1,4 +1,4 @@
-"""What the model says at the answer tokens: hidden states and labels, with logits made a chunk at a time."""
+"""What the model says at the answer tokens, or at all: hidden states and labels, with logits made a chunk at a time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +25,8 @@ class TokenOutputs:
         samples: (tokens,) which sample of the batch each token belongs to.
         head: maps (chunk, width) to logits (chunk, vocabulary).
         vocabulary: number of logits.
+        everywhere: the same at every token of a sequence (prompt, picture and answer), from the same forward; None
+            where nobody asked for it.
     """
 
     hidden: Tensor
@@ -32,6 +34,7 @@ class TokenOutputs:
     samples: Tensor
     head: Callable[[Tensor], Tensor]
     vocabulary: int
+    everywhere: "TokenOutputs | None" = None
 
     def __len__(self) -> int:
         return int(self.labels.numel())
@@ -67,39 +70,51 @@ class TokenOutputs:
 class AnswerHook:
     """Narrows what reaches the output embedding, so that no (batch, length, vocabulary) tensor ever exists.
 
-    Installed once on ``get_output_embeddings()``. While ``labels`` are set, the hidden states that predict them are
+    Installed once on ``get_output_embeddings()``. While tokens are wanted, the hidden states that predict them are
     kept and the embedding gets nothing to multiply; otherwise, in generation, it gets the last position only.
     ``logits_to_keep`` of transformers is missing in some architectures and keeps nearly everything when there are
     several turns.
     """
 
     def __init__(self, embedding: nn.Module) -> None:
-        self._labels: Tensor | None = None
-        self._hidden: Tensor | None = None
+        self._wanted: Sequence[Tensor] = ()
+        self._hidden: list[Tensor] = []
         embedding.register_forward_pre_hook(self._narrow)
 
     def _narrow(self, embedding: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden, *rest = arguments
         if hidden.dim() == 2:  # (tokens, width), from TokenOutputs.map
             return arguments
-        if self._labels is None:  # (batch, length, width), in generation
+        if not self._wanted:  # (batch, length, width), in generation
             return hidden[:, -1:], *rest
-        length = self._labels.shape[1]
+        length = self._wanted[0].shape[1]
         # Shifted by one: the state at position t predicts the token at t + 1.
-        positions = self._labels[:, 1:] != IGNORED
-        self._hidden = hidden[:, -length:][:, :-1][positions]
+        states = hidden[:, -length:][:, :-1]
+        self._hidden = [states[wanted[:, 1:]] for wanted in self._wanted]
         return hidden[:, :0], *rest
 
     def collect(self, forward: Callable[[], object], labels: Tensor) -> Tensor:
         """Runs a forward and returns the hidden states at the answer tokens, (tokens, width)."""
-        self._labels, self._hidden = labels, None
+        return self.collect_at(forward, [labels != IGNORED])[0]
+
+    def collect_at(self, forward: Callable[[], object], wanted: Sequence[Tensor]) -> list[Tensor]:
+        """Runs a forward and returns the hidden states that predict the wanted tokens.
+
+        Args:
+            forward: calls the model once.
+            wanted: (batch, length) each, True at a token to be predicted; that of the first position never is.
+
+        Returns:
+            (tokens, width) for each.
+        """
+        self._wanted, self._hidden = wanted, []
         try:
             forward()
-            if self._hidden is None:
+            if not self._hidden:
                 raise RuntimeError("the model's forward did not call its output embedding")
             return self._hidden
         finally:
-            self._labels = self._hidden = None
+            self._wanted, self._hidden = (), []
 
 
 def answer_tokens(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,6 +126,28 @@ def answer_tokens(labels: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         labels (tokens,) and the index of each token's sample (tokens,).
     """
-    shifted = labels[:, 1:]
-    positions = shifted != IGNORED
-    return shifted[positions], positions.nonzero()[:, 0]
+    return tokens_at(labels, labels != IGNORED)
+
+
+def tokens_at(tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Wanted tokens of a batch and their sample indices, in the order of ``AnswerHook.collect_at``.
+
+    Args:
+        tokens: (batch, length).
+        wanted: (batch, length), True at a token to be predicted; that of the first position never is.
+
+    Returns:
+        tokens (tokens,) and the index of each token's sample (tokens,).
+    """
+    wanted = wanted[:, 1:]
+    return tokens[:, 1:][wanted], wanted.nonzero()[:, 0]
+
+
+def every_token(labels: Tensor, attention_mask: Tensor) -> Tensor:
+    """Where the tokens of a batch's samples are, (batch, length): no padding, and no filler, which has no answer.
+
+    Args:
+        labels: (batch, length).
+        attention_mask: (batch, length).
+    """
+    return attention_mask.bool() & (labels != IGNORED).any(dim=1, keepdim=True)

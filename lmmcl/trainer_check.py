@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback, callbacks_of
 from lmmcl.strategy import check_strategy
@@ -38,6 +39,7 @@ def check_trainer(trainer: Trainer, fitting: bool) -> None:
             )
     if not fitting:
         return
+    check_conflicts(callbacks_of(trainer))
     untyped: Any = trainer  # Lightning leaves some of its attributes untyped
     refused = {
         "max_epochs": (

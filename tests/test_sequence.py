@@ -93,7 +93,8 @@ def fit(checkpoint: Path, run: Path, at: int | None, patch: pytest.MonkeyPatch, 
 def results(run: Path) -> dict[str, bytes]:
     """Everything that must be equal, by path; ``last`` too, since it holds the optimizer and the anchors."""
     files = {str(path.relative_to(run)): path for path in sorted(run.rglob("*")) if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name != "logs/timing.csv"}
+    with_times = ("logs/timing.csv", "logs/cost.csv")
+    return {name: path.read_bytes() for name, path in files.items() if name not in with_times}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import lmmcl.token_outputs
 from lmmcl.losses import cross_entropy, distillation
-from lmmcl.token_outputs import AnswerHook, TokenOutputs, answer_tokens
+from lmmcl.token_outputs import AnswerHook, TokenOutputs, answer_tokens, every_token, tokens_at
 
 
 def outputs(seed: int, head: nn.Linear) -> TokenOutputs:
@@ -91,3 +91,19 @@ def test_the_hook_keeps_the_states_that_predict_an_answer_token(head: nn.Linear)
     assert targets.tolist() == [5, 6, 1, 2, 3] and samples.tolist() == [0, 0, 1, 1, 1]
     assert forward().shape == (2, 1, 7), "generation gets the last position only"
     assert seen == [(2, 0, 7), (2, 1, 7)]
+
+
+def test_the_hook_keeps_every_state_of_a_sample_but_padding_and_fillers(head: nn.Linear) -> None:
+    hook = AnswerHook(head)
+    hidden = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    tokens = torch.arange(15).reshape(3, 5)
+    labels = torch.tensor(
+        [[-100, -100, 7, 8, -100], [-100, -100, -100, -100, -100], [-100, 11, -100, -100, -100]]
+    )
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    wanted = every_token(labels, mask)
+    answer, everywhere = hook.collect_at(lambda: head(hidden), [labels != -100, wanted])
+    assert torch.equal(answer, hidden[[0, 0, 2], [1, 2, 0]])
+    assert torch.equal(everywhere, hidden[[0, 0, 0, 2], [0, 1, 2, 0]])
+    targets, samples = tokens_at(tokens, wanted)
+    assert targets.tolist() == [1, 2, 3, 11] and samples.tolist() == [0, 0, 0, 2]

@@ -20,7 +20,7 @@ class EMA(Mitigation):
     2. θ̄ starts at the weights before the task, and training is not touched by it. What is measured, written and
     carried into the next task is θ̄, so that a stage's scores are those of its weights; the weights it was averaged
     from get a row of the matrix, too. List it before what merges at the end of a task (WiSEFT), which then merges θ̄;
-    listed after it, θ̄ replaces the merge. It costs one copy of what trains.
+    after it, θ̄ would replace the merge, which is refused. It costs one copy of what trains.
 
     Args:
         rate: a in [0, 1]: how much of the present weights enters the average at every step; 1 is plain fine-tuning,
@@ -43,6 +43,25 @@ class EMA(Mitigation):
     @override
     def copies(self) -> Sequence[Copy]:
         return [Copy("task")] if self.rate < 1 else []
+
+    @override
+    def moves_weights(self) -> bool:
+        return self.rate < 1
+
+    @override
+    def conflict(self, other: Mitigation) -> str | None:
+        if isinstance(other, EMA) and self.moves_weights() and other.moves_weights():
+            return "at the end of a task each puts its own average in the place of the weights; keep one of them."
+        return None
+
+    @override
+    def must_precede(self, other: Mitigation) -> str | None:
+        if not (self.moves_weights() and other.moves_weights()):
+            return None
+        return (
+            "at the end of a task its average replaces the weights, and nothing would be left of what "
+            f"{other.name} made of them."
+        )
 
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

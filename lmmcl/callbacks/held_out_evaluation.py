@@ -19,6 +19,7 @@ from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import Kept, evaluate
+from lmmcl.evaluation.flip_pictures import keep_flips
 from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.mitigation import StageCallback
@@ -179,6 +180,9 @@ class HeldOutEvaluation(StageCallback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ContinualLMM)
         if trainer.is_global_zero:
+            data = pl_module.data
+            rows = {task.name: data.eval_rows(task, self.part) for task in (*data.tasks, *data.held_out)}
+            keep_flips(pl_module.run_path, rows)
             write_artefacts(pl_module.run_path)
 
     def _map(self, module: ContinualLMM, function: TokenFunction, *beside: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing_extensions import override
 from lmmcl.callbacks import HeldOutEvaluation, LmmsEval
 from lmmcl.cli.quiet import quiet_libraries
 from lmmcl.cli.sequence_cli import SequenceCLI
+from lmmcl.conflicts import check_conflicts
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
@@ -59,6 +60,8 @@ class ConfigParts(SequenceCLI):
         if self.runner is not None:
             trainer = self.runner
             self._tried("trainer", lambda: check_trainer(trainer, fitting=True))
+        else:
+            self._tried("trainer", lambda: check_conflicts(self.callbacks))
 
     def _tried(self, check: str, make: Any, level: Any = "failure") -> Any:
         """What a function makes; None, and a finding, where it refuses."""

@@ -1,12 +1,12 @@
 """Batched greedy generation: the most likely token at every step, whatever the checkpoint's settings ask."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from lmmcl.data.batch import Batch
 from lmmcl.errors import UserError
@@ -87,7 +87,13 @@ def new_tokens(output: Tensor, prompt: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def generate(model: Any, processor: Any, batch: Batch, max_new_tokens: int) -> list[str]:
+def generate(
+    model: Any,
+    processor: Any,
+    batch: Batch,
+    max_new_tokens: int,
+    logits_processors: Sequence[LogitsProcessor] = (),
+) -> list[str]:
     """Answers a batch of prompts greedily; stops as soon as every answer of the batch has ended.
 
     Args:
@@ -95,6 +101,7 @@ def generate(model: Any, processor: Any, batch: Batch, max_new_tokens: int) -> l
         processor: a processor or tokenizer.
         batch: left-padded prompts on the model's device.
         max_new_tokens: longest answer in tokens.
+        logits_processors: see every step's logits, (batch, vocabulary), before a token is chosen, and may change them.
 
     Returns:
         The answers in the order of the batch, without the prompt, special tokens and surrounding space.
@@ -103,6 +110,8 @@ def generate(model: Any, processor: Any, batch: Batch, max_new_tokens: int) -> l
     tokenizer = getattr(processor, "tokenizer", processor)
     with _generation_config(model, greedy_config(model, tokenizer, max_new_tokens)):
         # The caller gathered the weights, so ranks may stop at different steps.
-        output = model.generate(**batch.inputs, synced_gpus=False)
+        output = model.generate(
+            **batch.inputs, synced_gpus=False, logits_processor=LogitsProcessorList(logits_processors)
+        )
     answers = tokenizer.batch_decode(new_tokens(output, batch.inputs["input_ids"]), skip_special_tokens=True)
     return [answer.strip() for answer in answers]

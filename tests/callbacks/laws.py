@@ -22,17 +22,43 @@ import logging
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoModelForImageTextToText
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, Mitigation, StageCallback, Task, TaskSequenceDataModule
-from lmmcl.callbacks import EMA, EWC, L2SP, MAS, SFA, SI, LwF, WiSEFT
+from lmmcl.adapters.fold import PlainReader
+from lmmcl.callbacks import (
+    DARE,
+    DER,
+    EMA,
+    EWC,
+    GPM,
+    L2SP,
+    MAS,
+    SFA,
+    SI,
+    TIES,
+    Breadcrumbs,
+    DataMix,
+    DERpp,
+    ForgettingBudget,
+    LoRA,
+    LwF,
+    ModelTailor,
+    OLoRA,
+    Replay,
+    TaskArithmetic,
+    WiSEFT,
+)
+from lmmcl.run_folder import RunFolder
+from lmmcl.scorers.score import Score
 from tests.toy import toy_module, toy_task, toy_trainer
 
 
@@ -61,6 +87,7 @@ class Row:
 
 ROWS: Sequence[Row] = (
     Row("LwF", LwF, {"weight": 1.0, "temperature": 2.0}, {"weight": 0.0}),
+    Row("LwF-all", LwF, {"weight": 1.0, "positions": "all"}, {"weight": 0.0, "positions": "all"}),
     Row("L2SP", L2SP, {"alpha": 0.1}, {"alpha": 0.0}),
     Row("EWC", EWC, {"weight": 100.0, "batches": 2}, {"weight": 0.0}),
     Row("online-EWC", EWC, {"weight": 100.0, "gamma": 0.5, "batches": 2}, {"weight": 0.0, "gamma": 0.5}),
@@ -69,6 +96,46 @@ ROWS: Sequence[Row] = (
     Row("SFA", SFA, {"beta": 0.3, "p": 0.5}, {"beta": 0.0}, {"beta": 1.0}),
     Row("EMA", EMA, {"rate": 0.4}, {"rate": 1.0}, {"rate": 0.0}),
     Row("WiSEFT", WiSEFT, {"alpha": 0.3}, {"alpha": 0.0}, {"alpha": 1.0}),
+    Row("WiSEFT-sweep", WiSEFT, {"alpha": [0.2, 0.4]}, {"alpha": [0.0]}, {"alpha": [1.0]}),
+    Row(
+        "DataMix",
+        DataMix,
+        {"data": "general", "ratio": 0.25, "max_samples": "match"},
+        {"data": "general", "ratio": 0.0},
+    ),
+    Row("Replay", Replay, {"buffer": 5, "per_step": 2}, {"buffer": 0}),
+    Row(
+        "balanced-Replay",
+        Replay,
+        {"buffer": 0.2, "strategy": "balanced", "begin_with": "general", "begin_samples": 3},
+        {"buffer": 0, "strategy": "balanced"},
+    ),
+    Row("DER", DER, {"alpha": 0.3, "buffer": 5, "top_k": 8, "per_step": 2}, {"alpha": 0.0}),
+    Row(
+        "DERpp",
+        DERpp,
+        {"alpha": 0.5, "beta": 0.5, "buffer": 0.2, "begin_with": "general", "begin_samples": 3},
+        {"alpha": 0.0, "beta": 0.0},
+    ),
+    Row("LoRA-merge", LoRA, {"rank": 4, "alpha": 8.0, "dropout": 0.0}),
+    Row("LoRA-keep", LoRA, {"rank": 4, "alpha": 8.0, "dropout": 0.0, "at_end": "keep"}),
+    Row("OLoRA", OLoRA, {"weight": 0.5, "rank": 4, "alpha": 8.0, "dropout": 0.0}),
+    Row(
+        "ModelTailor", ModelTailor, {"keep": 0.8, "samples": 4, "damping": 1.0}, {"keep": 1.0}, {"keep": 0.0}
+    ),
+    Row("TaskArithmetic", TaskArithmetic, {"weight": 0.7}, {"weight": 1.0}, {"weight": 0.0}),
+    Row("TIES", TIES, {"keep": 0.9, "weight": 0.8}, None, {"weight": 0.0}),
+    Row("DARE", DARE, {"drop": 0.5}, {"drop": 0.0}, {"weight": 0.0}),
+    Row(
+        "Breadcrumbs",
+        Breadcrumbs,
+        {"smallest": 0.3, "largest": 0.02, "weight": 0.8},
+        {"smallest": 0.0, "largest": 0.0},
+        {"weight": 0.0},
+    ),
+    Row("GPM", GPM, {"epsilon": 0.9, "samples": 6}, {"samples": 0}),
+    # Behind all others that change weights at the end of a task.
+    Row("ForgettingBudget", ForgettingBudget, {"points": 60.0, "alphas": [0.7]}, {"points": 100.0}),
 )
 STAGES = ("01-first", "02-second", "03-third")
 MIDDLE_OF_THE_LAST_STAGE = 7
@@ -105,13 +172,22 @@ class Killer(StageCallback):
 
 
 def law_data() -> TaskSequenceDataModule:
-    """Three tasks of three steps with another recipe each; the last trains what either of the others did."""
+    """Three tasks of three steps with another recipe each; the last trains what either of the others did.
+
+    A held-out task has ``dev`` rows to choose by.
+    """
     tasks = [
         toy_task("first", 0, max_train_samples=12),
         toy_task("second", 1, max_train_samples=12, recipe="mlp_gate_up"),
         toy_task("third", 2, max_train_samples=12, recipe=["sa_proj", "mlp_gate_up"]),
     ]
-    return TaskSequenceDataModule(tasks, batch_size=4)
+    kept = replace(toy_task("kept", 3), scorer=speaks)
+    return TaskSequenceDataModule(tasks, [kept], batch_size=4)
+
+
+def speaks(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
+    """An ability that the tiny model has and loses in the laws' sequence: to say anything at all."""
+    return Score(float(bool(prediction)))
 
 
 def law_fit(
@@ -131,9 +207,35 @@ def law_fit(
     return module
 
 
-def law_weights(run: Path) -> dict[str, dict[str, Tensor]]:
-    """What each stage of a run wrote."""
-    return {stage: load_file(run / "stages" / stage / "weights.safetensors") for stage in STAGES}
+def law_weights(run: Path, plain: bool = True) -> dict[str, dict[str, Tensor]]:
+    """What each stage of a run wrote; as plain weights, those of adapters are folded into the base model's."""
+    stages = {stage: load_file(run / "stages" / stage / "weights.safetensors") for stage in STAGES}
+    return {stage: _plain(run, stage) if plain else held for stage, held in stages.items()}
+
+
+def _plain(run: Path, stage: str) -> dict[str, Tensor]:
+    folder = RunFolder(run)
+    lineage = folder.lineage(stage)
+    base: Mapping[str, Tensor] = {}
+    if lineage.get("folds"):
+        base = dict(AutoModelForImageTextToText.from_pretrained(lineage["base"]).named_parameters())
+    reader = PlainReader(folder.stage_reader(stage), lineage, base)
+    biases = {
+        name.removesuffix("weight") + "bias" for name in reader.folds
+    } & base.keys()  # frozen by adapters
+    return {
+        name: base[name].detach() if name in biases else reader.read(name) for name in reader.keys() | biases
+    }
+
+
+def together(rows: Sequence[Row]) -> list[Row]:
+    """The rows that can be in one list: each but those that conflict with one before."""
+    kept: list[tuple[Row, Mitigation]] = []
+    for row in rows:
+        method = row.make(row.at_work)
+        if not any(method.conflict(other) or other.conflict(method) for _, other in kept):
+            kept.append((row, method))
+    return [row for row, _ in kept]
 
 
 def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> float:

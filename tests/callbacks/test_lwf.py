@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.callbacks import LwF
+from lmmcl.callbacks.lwf import shares
 from lmmcl.data.batch import IGNORED, Batch
 from lmmcl.errors import UserError
 from lmmcl.losses import distillation
@@ -25,21 +26,31 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
+POSITIONS = pytest.mark.parametrize("positions", ["answer", "all"])
+
+
 def fit(checkpoint: Path, run: Path, *callbacks: Callback, **options: Any) -> dict[str, dict[str, Tensor]]:
     toy_trainer(callbacks=list(callbacks)).fit(toy_module(checkpoint, run, **options), toy_data())
     return {p.name: load_file(p / "weights.safetensors") for p in (run / "stages").iterdir()}
 
 
-def test_weight_zero_is_plain_fine_tuning_bit_for_bit(checkpoint: Path, tmp_path: Path) -> None:
-    plain, off = fit(checkpoint, tmp_path / "plain"), fit(checkpoint, tmp_path / "off", LwF(weight=0.0))
+@POSITIONS
+def test_weight_zero_is_plain_fine_tuning_bit_for_bit(
+    positions: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    plain = fit(checkpoint, tmp_path / "plain")
+    off = fit(checkpoint, tmp_path / "off", LwF(weight=0.0, positions=positions))
     for stage, tensors in plain.items():
         assert all(torch.equal(tensors[name], off[stage][name]) for name in tensors)
 
 
-def test_a_student_that_equals_its_teacher_is_not_pulled(checkpoint: Path, tmp_path: Path) -> None:
+@POSITIONS
+def test_a_student_that_equals_its_teacher_is_not_pulled(
+    positions: Any, checkpoint: Path, tmp_path: Path
+) -> None:
     one_step = TaskSequenceDataModule([toy_task("first", 0, max_train_samples=8)], batch_size=8)
     found = []
-    for name, callbacks in {"plain": [], "LwF": [LwF(weight=100.0)]}.items():
+    for name, callbacks in {"plain": [], "LwF": [LwF(weight=100.0, positions=positions)]}.items():
         module = toy_module(checkpoint, tmp_path / name)
         toy_trainer(callbacks=callbacks, gradient_clip_val=None).fit(module, one_step)
         found.append(load_file(tmp_path / name / "stages" / "01-first" / "weights.safetensors"))
@@ -79,6 +90,63 @@ def test_the_teacher_is_the_previous_stage_and_the_term_its_textbook_formula(
     assert checked == [1, 1, 1, 2, 2, 2]
 
 
+class Whole(LwF):
+    """Compares the term at all positions with a second whole model, full logits and a loop over the samples."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(weight=0.7, temperature=3.0, positions="all", name="LwF")
+        self._checkpoint = checkpoint
+        self.checked = 0
+
+    @override
+    def token_loss(self, module: ContinualLMM, batch: Batch, outputs: TokenOutputs) -> Tensor | None:
+        found = super().token_loss(module, batch, outputs)
+        assert found is not None and batch.labels is not None
+        if module.sequence.position.stage == 1:
+            model: Any = type(module.model)
+            teacher = model.from_pretrained(self._checkpoint, attn_implementation="eager")
+            student = model.from_pretrained(self._checkpoint, attn_implementation="eager")
+            student.load_state_dict(module.model.state_dict())
+            with torch.no_grad():
+                of_teacher, of_student = teacher(**batch.inputs).logits, student(**batch.inputs).logits
+            expected = 0.0
+            for i, labels in enumerate(batch.labels):
+                answers = int((labels != IGNORED).sum())
+                real = int(batch.inputs["attention_mask"][i].sum())  # padded on the right
+                if answers:
+                    pairs = of_student[i, : real - 1], of_teacher[i, : real - 1]
+                    expected += 0.7 * answers * float(distillation(*pairs, 3.0).mean())
+            assert float(found.detach().sum()) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+            self.checked += 1
+        return found
+
+
+def test_at_all_positions_it_is_the_mean_over_each_sample_weighted_by_its_answer_tokens(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    whole = Whole(checkpoint)
+    fit(checkpoint, tmp_path, whole)
+    assert whole.checked == 3
+
+
+def test_all_positions_reach_more_than_the_answer(checkpoint: Path, tmp_path: Path) -> None:
+    answer = fit(checkpoint, tmp_path / "answer", LwF(weight=5.0))["02-second"]
+    everywhere = fit(checkpoint, tmp_path / "all", LwF(weight=5.0, positions="all"))["02-second"]
+    assert any(not torch.equal(answer[name], everywhere[name]) for name in answer)
+
+
+def test_where_everything_is_an_answer_all_positions_weigh_one() -> None:
+    everything = torch.tensor([0, 0, 0, 1, 1])
+    assert shares(everything, everything, 2).tolist() == [1.0] * 5
+
+
+def test_each_sample_weighs_as_much_as_its_answer_tokens() -> None:
+    everywhere, answers = torch.tensor([0] * 8 + [2] * 4), torch.tensor([0, 0, 2])
+    found = shares(everywhere, answers, 3)  # sample 1 is a filler, whose positions are left out
+    assert found.tolist() == [0.25] * 12
+    assert float(found.sum()) == len(answers)
+
+
 def test_the_teacher_holds_the_trained_tensors_and_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
     held: list[tuple[set[str], set[str]]] = []
 
@@ -93,7 +161,12 @@ def test_the_teacher_holds_the_trained_tensors_and_nothing_else(checkpoint: Path
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"weight": -1.0}, "LwF.weight"), ({"temperature": 0.0}, "temperature")]
+    ("options", "named"),
+    [
+        ({"weight": -1.0}, "LwF.weight"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"positions": "prompt"}, "LwF.positions must be answer or all, got 'prompt'"),
+    ],
 )
 def test_a_value_out_of_range_is_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):

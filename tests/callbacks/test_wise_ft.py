@@ -1,7 +1,9 @@
 """WiSE-FT's limits, its merge, and its rows of the matrix."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import override
 
+import lmmcl.sequence
 from lmmcl import ContinualLMM, Task, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
+from lmmcl.callbacks.wise_ft import best, merit
 from lmmcl.errors import UserError
+from lmmcl.evaluation.choices import Choices
+from lmmcl.evaluation.matrix import Matrix
 from lmmcl.mitigation import StageCallback
+from tests.callbacks.laws import law_fit
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 
@@ -87,7 +94,97 @@ def test_weights_before_and_after_the_merge_get_a_row_each(checkpoint: Path, tmp
     ]
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.5])
-def test_an_alpha_out_of_range_is_named(alpha: float) -> None:
-    with pytest.raises(UserError, match=rf"WiSEFT.alpha must lie in \[0, 1\], got {alpha}"):
+class Look(StageCallback):
+    """Keeps the weights where it stands in the list, before and after a mitigation's turn."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.seen: list[dict[str, Tensor]] = []
+
+    @override
+    def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
+        self.seen.append({n: p.detach().clone() for n, p in module.trained_parameters().items()})
+
+
+def test_a_sweep_takes_the_merge_that_the_rule_says_and_tells_all_scores(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = Look("before"), Look("after")
+    merged = WiSEFT(alpha=[0.6, 0.0, 0.3], keep=0.7, measure_before=False)
+    said: list[str] = []
+    monkeypatch.setattr(lmmcl.sequence, "rank_zero_info", said.append)
+    law_fit(checkpoint, tmp_path, [before, merged, after])
+    rows = Choices(tmp_path, "WiSEFT").read()
+    assert [(row.stage, row.name) for row in rows] == [(1, "01-first"), (2, "02-second"), (3, "03-third")]
+    assert len({tuple(c["scores"]["kept"] for c in row.candidates) for row in rows}) > 1
+    for row, tuned, found in zip(rows, before.seen, after.seen, strict=True):
+        alphas = [candidate["alpha"] for candidate in row.candidates]
+        assert alphas == [0.0, 0.3, 0.6]
+        target = row.name.partition("-")[2]
+        for candidate in row.candidates:
+            assert candidate["scores"].keys() == {target, "kept"}
+            expected = 0.3 * candidate["scores"][target] + 0.7 * candidate["scores"]["kept"]
+            assert candidate["merit"] == pytest.approx(expected)
+        merits = [candidate["merit"] for candidate in row.candidates]
+        ties = [alpha for alpha, value in zip(alphas, merits, strict=True) if value == max(merits)]
+        assert alphas[row.chosen] == max(ties)
+        for name, tensor in merged.tensors.items():
+            if row.stage == 3:
+                alpha = alphas[row.chosen]
+                expected = alpha * tensor.float() + (1 - alpha) * tuned[name].float()
+                assert torch.equal(found[name], expected if alpha else tuned[name])
+        assert any(row.name in text and f"takes α {alphas[row.chosen]:g}" in text for text in said)
+
+
+def test_a_sweep_measures_the_merge_that_stands_in_memory(checkpoint: Path, tmp_path: Path) -> None:
+    """The scores of each α are those that a run with this α alone has on the same rows."""
+    law_fit(checkpoint, tmp_path / "sweep", [WiSEFT(alpha=[0.0, 0.5], measure_before=False)], kill_at=3)
+    swept = Choices(tmp_path / "sweep", "WiSEFT").read()[0]
+    for candidate in swept.candidates:
+        run = tmp_path / str(candidate["alpha"])
+        matrix = HeldOutEvaluation(canary_every_n_steps=0, part="dev")
+        law_fit(checkpoint, run, [matrix, WiSEFT(alpha=candidate["alpha"], measure_before=False)], kill_at=3)
+        cells = Matrix.load(run / "matrix.json").finals[1].cells
+        assert {name: cells[name].score for name in candidate["scores"]} == candidate["scores"]
+
+
+def test_of_equal_merits_the_largest_alpha_is_taken() -> None:
+    assert best([0.0, 0.5, 1.0], [50.0, 60.0, 60.0]) == 2
+    assert best([0.0, 0.5, 1.0], [50.0, 60.0, 59.0]) == 1
+
+
+def test_the_merit_weighs_learning_against_the_mean_of_what_is_kept() -> None:
+    assert merit(80.0, [10.0, 30.0], keep=0.25) == 0.75 * 80 + 0.25 * 20
+    assert merit(80.0, [], keep=0.25) == 80.0
+
+
+def test_one_alpha_is_chosen_from_without_a_score(checkpoint: Path, tmp_path: Path) -> None:
+    alphas: dict[str, float | list[float]] = {"plain": 0.3, "listed": [0.3]}
+    for name, alpha in alphas.items():
+        law_fit(checkpoint, tmp_path / name, [WiSEFT(alpha, measure_before=False)], kill_at=3)
+    plain, listed = (
+        load_file(tmp_path / n / "stages/01-first/weights.safetensors") for n in ("plain", "listed")
+    )
+    assert same(plain, listed)
+    assert not (tmp_path / "listed" / "choices").exists()
+
+
+def test_a_sweep_without_rows_to_choose_by_is_refused_before_the_weights_are_loaded(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"WiSEFT.held_out must name tasks .* got 'nobody'"):
+        law_fit(checkpoint, tmp_path / "run", [WiSEFT("sweep", held_out=["nobody"])])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, [0.1, 1.5], [], "all"])
+def test_an_alpha_out_of_range_is_named(alpha: Any) -> None:
+    with pytest.raises(UserError, match=rf"WiSEFT.alpha must lie in \[0, 1\].*, got {re.escape(str(alpha))}"):
         WiSEFT(alpha=alpha)
+
+
+@pytest.mark.parametrize("options", [{"keep": 1.5}, {"samples": 0}, {"batch_size": 0}])
+def test_another_value_out_of_range_is_named(options: dict[str, Any]) -> None:
+    ((key, value),) = options.items()
+    with pytest.raises(UserError, match=rf"WiSEFT.{key} must .* got {value}"):
+        WiSEFT(**options)

@@ -119,6 +119,18 @@ def test_tasks_of_lmms_eval_that_do_not_load_are_a_failure(
     ]
 
 
+@pytest.mark.parametrize("words", [(), ("--trainer.accelerator", "gpu")])
+def test_callbacks_that_cannot_work_together_fail_on_devices_that_are_here_or_not(
+    words: tuple[str, ...], planted: PlantedSet, tiny: Path
+) -> None:
+    callbacks = ["--trainer.callbacks", "[WiSEFT, EMA]"]
+    parts = ConfigParts(
+        ["--config", str(planted.write()), "--model.path", str(tiny), *callbacks, *words], USAGE
+    )
+    (failure,) = [fault for fault in parts.faults if fault.level == "failure"]
+    assert failure.check == "trainer" and "trainer.callbacks: list EMA before WiSEFT" in failure.text
+
+
 def test_devices_that_are_not_here_only_warn_and_memory_is_told_for_them(
     planted: PlantedSet, tiny: Path
 ) -> None:
