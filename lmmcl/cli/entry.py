@@ -18,7 +18,11 @@ COMMANDS = {
     "validate": "measure a stage of a run, or any model, again",
     "fetch": "fetch the pictures that a task's data name by address, such as pixmo_count's",
     "recipes": "show what each recipe would train in a model, and its memory",
+    "audit": "find what tuning did to any model, and write what gives most of it back",
+    "report": "write what runs learned and forgot as one HTML page",
+    "sweep": "run every combination of a grid, and go on with it after a kill",
     "export": "write a stage of a run as a Hugging Face folder",
+    "merge": "merge tuned models, or adapters, with their base, tensor by tensor",
     "schema": "print the JSON schema of a config, for editors",
     "completion": "print the completion of this command line for bash or zsh",
 }
@@ -32,6 +36,7 @@ commands:
 {chr(10).join(f"  {name:<12}{text}" for name, text in COMMANDS.items())}
 
 lmmcl COMMAND --help says more; --debug with any command shows the traceback of an error.
+Exit codes: 0 all went well, 2 a mistake that you can mend, 3 a row marked critical was right and is wrong now.
 A first run, in minutes on two CPU cores:  lmmcl fit --config configs/seq.yaml
 """
 
@@ -43,13 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes the process's.
 
     Returns:
-        exit code: 0, or 2 for a mistake that the user can mend, or 1 for anything else that went wrong. A run that is
-        asked to stop by SIGTERM leaves by ``SystemExit(143)``.
+        exit code: 0, or 2 for a mistake that the user can mend, or 1 for anything else that went wrong, or what the
+        command gives (3: a critical row flipped, see `lmmcl.cli.critical`). A run that is asked to stop by SIGTERM
+        leaves by ``SystemExit(143)``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        _run([word for word in given if word != "--debug"])
+        return _run([word for word in given if word != "--debug"])
     except UserError as error:
         if debug:
             traceback.print_exc()
@@ -65,19 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{reason} Lower data.micro_batch_size or set model.activation_checkpointing: true.", 1
             )
         return _fail(f"{type(error).__name__}: {reason} (--debug shows where)", 1)
-    return 0
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE, end="")
-        return
+        return 0
     command = words[0]
     if command in ("-V", "--version"):
         from lmmcl import __version__
 
         print(f"lmmcl {__version__}")
-        return
+        return 0
     if command not in COMMANDS:
         near = get_close_matches(command, COMMANDS, n=1, cutoff=0.4)
         raise UserError(
@@ -87,7 +92,8 @@ def _run(words: list[str]) -> None:
     # Appended, never inserted: a user's callbacks/ or code may be named in a YAML, and shadows nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    import_module(f"lmmcl.cli.{command}").run(words[1:])
+    code: int | None = import_module(f"lmmcl.cli.{command}").run(words[1:])
+    return code or 0
 
 
 def _fail(message: str, code: int) -> int:
