@@ -51,13 +51,14 @@ def _entry(figure: Figure, y: float, marker: str, colour: str, name: str, mean: 
     figure.text(left, (y - 0.19) / height, numbers, fontsize=8, color=MUTED, va="center")
 
 
-def comparison(runs: Mapping[str, Sequence[Summary]]) -> Figure:
+def comparison(runs: Mapping[str, Sequence[Summary]], front: Sequence[str] = ()) -> Figure:
     """Target learning against held-out change, in points from the base model; up and to the right is better.
 
     Args:
         runs: name of a way to train (``sa_proj``, ``full``) -> the summaries of its seeds. A small mark is a
             seed, the lines through it its 95 % intervals over examples; a large mark is the mean of the
             seeds.
+        front: names of those on the Pareto front, which a dashed line joins.
 
     Raises:
         UserError: there is no run, or one measured no held-out task.
@@ -74,21 +75,33 @@ def comparison(runs: Mapping[str, Sequence[Summary]]) -> Figure:
     with styled():
         height = max(_HEIGHT, 0.52 * len(runs))
         figure = new_figure(_LEFT + _WIDTH + 2.55, height + 1.65)
-        headline(figure, "What is learned, and what it costs", _subtitle(runs), 0.25)
+        headline(figure, "What is learned, and what it costs", _subtitle(runs, len(front) > 1), 0.25)
         axes = place(figure, _LEFT, 0.72, _WIDTH, height)
         _frame(axes, runs)
         looks = [(_MARKERS[i % len(_MARKERS)], CATEGORIES[i % len(CATEGORIES)]) for i in range(len(runs))]
+        means: dict[str, tuple[float, float]] = {}
         for i, ((name, seeds), (marker, colour)) in enumerate(zip(runs.items(), looks, strict=True)):
             mean = _run(axes, seeds, colour, marker)
+            means[name] = mean
             _entry(figure, 0.72 + height - 0.12 - 0.52 * i, marker, colour, name, mean)
+        _front(axes, sorted(means[name] for name in front))
     return figure
 
 
-def _subtitle(runs: Mapping[str, Sequence[Summary]]) -> str:
+def _front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Steps through the ways that no other beats in both numbers; what lies below and left of them is beaten."""
+    if len(points) > 1:
+        x, y = zip(*points, strict=True)
+        dashes = (0, (4, 3))
+        axes.step(x, y, where="pre", color=INK, linewidth=1.0, linestyle=dashes, alpha=0.7, zorder=1.5)
+
+
+def _subtitle(runs: Mapping[str, Sequence[Summary]], front: bool) -> str:
     counts = sorted({len(seeds) for seeds in runs.values()})
     several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     seeds = "1 seed" if counts == [1] else f"{several} seeds"
-    return f"{seeds} each, with 95 % intervals over examples; pale: their mean; up and to the right is better"
+    line = "; dashed: Pareto front" if front else ""
+    return f"{seeds} each, 95 % intervals over examples; pale: their mean{line}; better is up and right"
 
 
 def _frame(axes: Axes, runs: Mapping[str, Sequence[Summary]]) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.summary import Summary
+from lmmcl.report.chart import Chart
+from lmmcl.report.chart_figure import chart_figure
 from lmmcl.report.comparison import comparison
 from lmmcl.report.curves import curves
 from lmmcl.report.heat_map import heat_map
@@ -29,11 +31,28 @@ def draw_run(matrix: Matrix, summary: Summary | None, folder: Path) -> list[Path
     return written
 
 
-def draw_comparison(runs: Mapping[str, Sequence[Summary]], folder: Path) -> list[Path]:
-    """Writes ``comparison.png`` and ``.svg`` of several runs, each given by the summaries of its seeds.
+def draw_charts(charts: Sequence[Chart], folder: Path) -> list[Path]:
+    """Writes ``<name>.png`` and ``.svg`` of line charts.
 
     Returns:
         The written paths.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return save(comparison(runs), folder / "comparison", "Learning against held-out change")
+    return [path for chart in charts for path in save(chart_figure(chart), folder / chart.name, chart.title)]
+
+
+def draw_comparison(
+    runs: Mapping[str, Sequence[Summary]], folder: Path, front: Sequence[str] = ()
+) -> list[Path]:
+    """Writes ``comparison.png`` and ``.svg`` of several runs, each given by the summaries of its seeds.
+
+    Args:
+        runs: name of a way to train -> the summaries of its seeds.
+        folder: made if need be.
+        front: names of those on the Pareto front.
+
+    Returns:
+        The written paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return save(comparison(runs, front), folder / "comparison", "Learning against held-out change")

@@ -23,11 +23,13 @@ def test_the_summary_of_a_run_is_that_of_its_matrix(finished: TinyRun) -> None:
 
 def test_writing_twice_gives_the_same_bytes(finished: TinyRun, tmp_path: Path) -> None:
     copy = copytree(finished.path, tmp_path / "copy")
-    for path in copy.glob("figures/*"):
+    written = [*copy.glob("figures/*"), *copy.glob("tables/*"), copy / "report.html"]
+    assert len(written) > 8
+    for path in written:
         path.unlink()
     write_artefacts(copy)
-    for path in finished.path.glob("figures/*"):
-        assert path.read_bytes() == (copy / "figures" / path.name).read_bytes()
+    for path in written:
+        assert path.read_bytes() == (finished.path / path.relative_to(copy)).read_bytes(), path.name
 
 
 def test_a_run_that_has_only_measured_the_base_model_has_no_summary_yet(
@@ -38,6 +40,7 @@ def test_a_run_that_has_only_measured_the_base_model_has_no_summary_yet(
     matrix.save(tmp_path)
     assert write_artefacts(tmp_path) is None
     assert load_summary(tmp_path) is None
+    assert "Only the base model is measured so far." in (tmp_path / "report.html").read_text()
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["matrix.png", "matrix.svg"]
 
 

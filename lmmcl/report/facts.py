@@ -1,0 +1,141 @@
+"""How a run was made: the plan, what fought forgetting, the settings, the environment, the cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from lmmcl.provenance import data_of, without_paths
+from lmmcl.report.run_data import RunData
+from lmmcl.report.words import listed
+
+_NOT_SETTINGS = {"run", "resume", "root", "num_workers", "ckpt_path"}
+_MEASURES = "HeldOutEvaluation"
+
+
+def plan_rows(run: RunData) -> list[dict[str, str]]:
+    """One row per target: what it was taught with, and how."""
+    tasks = run.config.get("data", {}).get("tasks", [])
+    specs = (run.given.get("data") or {}).get("tasks") or []
+    copied = bool((run.given.get("data") or {}).get("root"))
+    rows = []
+    for k, task in enumerate(tasks, 1):
+        lineage = run.lineages[k] if k < len(run.lineages) else {}
+        spec = specs[k - 1] if len(specs) == len(tasks) else task["name"]
+        rate = task.get("lr") or run.config.get("model", {}).get("lr")
+        recipe = task.get("recipe") or run.config.get("model", {}).get("recipe")
+        rows.append(
+            {
+                "stage": str(k),
+                "task": task["name"],
+                "data": data_of(spec, copied)[0],
+                "rows": f"{lineage['rows']:,}" if "rows" in lineage else "–",
+                "epochs": str(task.get("epochs", 1)),
+                "steps": f"{run.steps[task['name']]:,}" if task["name"] in run.steps else "–",
+                "learning rate": f"{rate:g}" if rate is not None else "–",
+                "trains": recipe_text(recipe),
+                "scorer": str(task.get("scorer", "–")).rpartition(".")[2],
+                "status": "measured" if k <= run.done else "not yet",
+            }
+        )
+    return rows
+
+
+def recipe_text(recipe: Any) -> str:
+    """A recipe in words, in any form that a config takes."""
+    if isinstance(recipe, str):
+        return recipe
+    if isinstance(recipe, list):
+        return " + ".join(recipe_text(part) for part in recipe)
+    return json.dumps(without_paths(recipe), sort_keys=True) if recipe is not None else "–"
+
+
+def mitigations(run: RunData) -> list[tuple[str, str]]:
+    """Name and settings of every callback but the one that measures."""
+    found = []
+    for path, settings in run.config.get("callbacks", []):
+        name = path.rpartition(".")[2]
+        if name != _MEASURES:
+            found.append((name, settings_text(settings)))
+    return found
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """``alpha 0.3, every 2``: what a callback was given."""
+    given = without_paths(
+        {key: value for key, value in settings.items() if key != "name" and value is not None}
+    )
+    return ", ".join(f"{key} {_value(value)}" for key, value in given.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def facts(run: RunData) -> list[tuple[str, str]]:
+    """Model, recipe and settings that hold for all tasks."""
+    model, data = run.config.get("model", {}), run.config.get("data", {})
+    base = str(without_paths(str(model.get("path", "–")), "path"))
+    revision = f" (revision {model['revision']})" if model.get("revision") else ""
+    fresh = ", new weights" if model.get("from_scratch") else ""
+    pairs = [
+        ("Base model", f"{base}{revision}{fresh}"),
+        ("Recipe", recipe_text(model.get("recipe"))),
+        ("Learning rate", f"{model['lr']:g}, {model.get('schedule', '')}" if "lr" in model else "–"),
+        ("Batch size", f"{data.get('batch_size', '–')}"),
+        ("Precision", str(run.config.get("precision", "–"))),
+        ("Seed", str(model.get("seed", "–"))),
+        (
+            "Measured on",
+            f"at most {data['max_eval_samples']} rows a task" if data.get("max_eval_samples") else "all rows",
+        ),
+        ("Scoring", str(data.get("scoring", "–"))),
+    ]
+    return [pair for pair in pairs if pair[1] != "–"] if run.config else []
+
+
+def environment(run: RunData) -> list[tuple[str, str]]:
+    """Versions and machine."""
+    held = run.environment
+    packages = {"python": held.get("python"), **held.get("packages", {})}
+    versions = ", ".join(f"{name} {release}" for name, release in packages.items() if release)
+    pairs = [
+        ("Versions", versions),
+        ("Device", str(held.get("device", ""))),
+        (
+            "Processes",
+            f"{held['processes']}, {held.get('threads', '–')} threads each" if "processes" in held else "",
+        ),
+        ("Platform", str(held.get("platform", ""))),
+    ]
+    return [pair for pair in pairs if pair[1]]
+
+
+def config_text(run: RunData) -> str:
+    """The config that makes the run again, without empty values and without folders of the machine."""
+    kept = {key: run.given[key] for key in ("model", "data", "trainer", "seed") if key in run.given}
+    trainer = ("callbacks", "devices", "gradient_clip_val", "num_nodes", "precision", "strategy")
+    if "trainer" in kept:
+        kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key in trainer}
+    plain = _settings(kept)
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True) if plain else ""
+
+
+def _settings(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        inner = {key: _settings(item) for key, item in value.items() if key not in _NOT_SETTINGS}
+        return without_paths({key: item for key, item in inner.items() if item is not None and item != {}})
+    return [_settings(item) for item in value] if isinstance(value, list) else value
+
+
+def title_of(run: RunData) -> str:
+    """What the run is: the base model and what it was taught."""
+    base = str(without_paths(str(run.config.get("model", {}).get("path", "model")), "path")).rpartition("/")[
+        2
+    ]
+    return f"{base}, taught {listed(run.taught)}" if run.taught else f"{base}, not taught yet"
