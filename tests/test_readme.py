@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from lmmcl import ContinualLMM, Mitigation
 from lmmcl.cli import main
+from lmmcl.cli.entry import COMMANDS
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_trainer
 
@@ -160,8 +161,8 @@ def test_every_file_it_links_to_exists() -> None:
 
 
 def test_every_command_it_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = set(re.findall(r"\blmmcl (fit|validate|recipes|export)\b", TEXT))
-    assert commands == {"fit", "validate", "recipes", "export"}
+    commands = set(re.findall(r"(?:^|`)lmmcl ([a-z]+)", TEXT, flags=re.MULTILINE))
+    assert commands == set(COMMANDS)
     for command in commands:
         with pytest.raises(SystemExit) as done:
             main([command, "--help"])
