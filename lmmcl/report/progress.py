@@ -18,11 +18,13 @@ from typing_extensions import override
 from lmmcl.cost import read_cost
 from lmmcl.data.task import Task
 from lmmcl.evaluation.matrix import Matrix
+from lmmcl.foreseen import foresee
 from lmmcl.model import ContinualLMM
-from lmmcl.plan import plan, steps_of
-from lmmcl.report.artefacts import FIGURES, load_summary
+from lmmcl.plan import plan
+from lmmcl.report.artefacts import load_summary
 from lmmcl.report.clock import SequenceClock, clock_text
 from lmmcl.report.terminal import final_summary, stage_table
+from lmmcl.report.write_run import REPORT
 
 _EVERY_SECONDS = 0.5
 _PLAIN_EVERY_SECONDS = 10.0
@@ -89,8 +91,9 @@ class SequenceProgress(ProgressBar):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ContinualLMM)
         if self._on:
+            data = pl_module.data
             self._clock = SequenceClock(
-                [steps_of(pl_module.data, i) for i in range(len(pl_module.data.tasks))]
+                [foresee(data, i, pl_module.mitigations).steps for i in range(len(data.tasks))]
             )
             self.console.print(plan(trainer, pl_module))
 
@@ -175,8 +178,9 @@ class SequenceProgress(ProgressBar):
         if summary is not None:
             costs = read_cost(pl_module.run_path)
             self.console.print(final_summary(pl_module.sequence.matrix, summary, self.console.width, costs))
-            pictures = pl_module.run_path / FIGURES
-            self.console.print(f"pictures: {pictures}", highlight=False, soft_wrap=True)
+        page = pl_module.run_path / REPORT
+        if page.exists():
+            self.console.print(f"report: {page}", highlight=False, soft_wrap=True)
         self.console.print(f"run: {pl_module.run_path}", highlight=False, soft_wrap=True)
 
     @override
