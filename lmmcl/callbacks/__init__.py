@@ -21,6 +21,8 @@ from lmmcl.callbacks.lora import LoRA
 from lmmcl.callbacks.lwf import LwF
 from lmmcl.callbacks.mas import MAS
 from lmmcl.callbacks.model_tailor import ModelTailor
+from lmmcl.callbacks.moe import MoE
+from lmmcl.callbacks.moe_lora import MoELoRA
 from lmmcl.callbacks.number_token_bias import NumberTokenBias
 from lmmcl.callbacks.o_lora import OLoRA
 from lmmcl.callbacks.output_shift import OutputShift
@@ -53,6 +55,8 @@ __all__ = [
     "LmmsEval",
     "LoRA",
     "LwF",
+    "MoE",
+    "MoELoRA",
     "ModelTailor",
     "NumberTokenBias",
     "OLoRA",

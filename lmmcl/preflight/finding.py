@@ -21,6 +21,7 @@ CHECKS = (
     "length",
     "features",
     "recipe",
+    "adapters",
     "memory",
     "disk",
     "steps",

@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -52,6 +53,8 @@ from lmmcl.callbacks import (
     LoRA,
     LwF,
     ModelTailor,
+    MoE,
+    MoELoRA,
     OLoRA,
     Replay,
     TaskArithmetic,
@@ -83,6 +86,11 @@ class Row:
     def make(self, arguments: Mapping[str, Any]) -> Mitigation:
         """The method, under a name that no other row has."""
         return self.method(**arguments, name=self.label)
+
+    @property
+    def plain(self) -> bool:
+        """Whether plain weights can do what it learns."""
+        return self.make(self.at_work).not_plain() is None
 
 
 ROWS: Sequence[Row] = (
@@ -120,6 +128,8 @@ ROWS: Sequence[Row] = (
     Row("LoRA-merge", LoRA, {"rank": 4, "alpha": 8.0, "dropout": 0.0}),
     Row("LoRA-keep", LoRA, {"rank": 4, "alpha": 8.0, "dropout": 0.0, "at_end": "keep"}),
     Row("OLoRA", OLoRA, {"weight": 0.5, "rank": 4, "alpha": 8.0, "dropout": 0.0}),
+    Row("MoE", MoE, {"top_k_eval": 1}),
+    Row("MoELoRA", MoELoRA, {"rank": 4, "experts": 2, "alpha": 8.0, "dropout": 0.0}),
     Row(
         "ModelTailor", ModelTailor, {"keep": 0.8, "samples": 4, "damping": 1.0}, {"keep": 1.0}, {"keep": 0.0}
     ),
@@ -208,7 +218,10 @@ def law_fit(
 
 
 def law_weights(run: Path, plain: bool = True) -> dict[str, dict[str, Tensor]]:
-    """What each stage of a run wrote; as plain weights, those of adapters are folded into the base model's."""
+    """What each stage of a run wrote; as plain weights, those of adapters are folded into the base model's.
+
+    Where no plain weights can do what a stage does, it is what the stage holds.
+    """
     stages = {stage: load_file(run / "stages" / stage / "weights.safetensors") for stage in STAGES}
     return {stage: _plain(run, stage) if plain else held for stage, held in stages.items()}
 
@@ -216,6 +229,8 @@ def law_weights(run: Path, plain: bool = True) -> dict[str, dict[str, Tensor]]:
 def _plain(run: Path, stage: str) -> dict[str, Tensor]:
     folder = RunFolder(run)
     lineage = folder.lineage(stage)
+    if lineage.get("not_plain"):
+        return load_file(run / "stages" / stage / "weights.safetensors")
     base: Mapping[str, Tensor] = {}
     if lineage.get("folds"):
         base = dict(AutoModelForImageTextToText.from_pretrained(lineage["base"]).named_parameters())
@@ -226,6 +241,16 @@ def _plain(run: Path, stage: str) -> dict[str, Tensor]:
     return {
         name: base[name].detach() if name in biases else reader.read(name) for name in reader.keys() | biases
     }
+
+
+def law_base(checkpoint: Path, row: Row | None = None) -> dict[str, Tensor]:
+    """The base model's tensors, and those that a row adds which is not plain, as its runs begin."""
+    base = dict(AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict())
+    if row is None or row.plain:
+        return base
+    with TemporaryDirectory() as folder:
+        module = law_fit(checkpoint, Path(folder) / "run", [row.make(row.at_work)], kill_at=0)
+    return {name: p.detach() for name, p in module.parameters_by_name().items()} | base
 
 
 def together(rows: Sequence[Row]) -> list[Row]:

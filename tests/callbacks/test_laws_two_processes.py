@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForImageTextToText
 
-from tests.callbacks.laws import ROUNDING, ROWS, STAGES, Row, apart, law_fit, law_weights
+from tests.callbacks.laws import ROUNDING, ROWS, STAGES, Row, apart, law_base, law_fit, law_weights
 from tests.tiny import tiny_checkpoint
 
 
@@ -43,7 +42,7 @@ def strategy(request: pytest.FixtureRequest, out: Path) -> str:
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize("row", ROWS, ids=[row.label for row in ROWS])
 def test_two_processes_end_with_the_weights_of_one(row: Row, strategy: str, out: Path) -> None:
-    base = dict(AutoModelForImageTextToText.from_pretrained(out / "tiny").state_dict())
+    base = law_base(out / "tiny", row)
     mine, other = law_weights(out / f"{strategy}-{row.label}"), law_weights(out / row.label)
     for stage in STAGES:
         assert apart(mine[stage], other[stage], base) < ROUNDING, stage
