@@ -15,12 +15,13 @@ from lmmcl.mitigation import StageCallback, copied_elements
 from lmmcl.recipe_table import size_text
 from lmmcl.resume import KEPT
 from lmmcl.run_folder import RunFolder
+from lmmcl.widths import Widths
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM
 
 _MASTER, _MOMENTS, _COPY = 4, 8, 4
-"""Bytes a trained parameter: its fp32 master, AdamW's two moments while its task is trained, a mitigation's copy."""
+"""Bytes a trained parameter: its fp32 master, AdamW's two moments while its task is trained, a callback's copy."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,28 @@ class Disk:
 def disk_of(module: ContinualLMM) -> Disk:
     """What the whole sequence of a module will write, on whatever number of processes."""
     numel = {name: parameter.numel() for name, parameter in module.parameters_by_name().items()}
-    return disk_need(numel, [module.trained_by(task) for task in module.data.tasks], module.stage_callbacks)
+    trained = [module.trained_by(task) for task in module.data.tasks]
+    return disk_need(numel, trained, module.stage_callbacks, widths_of(module, trained))
+
+
+def widths_of(module: ContinualLMM, trained: Sequence[Mapping[str, str]]) -> Widths:
+    """The sizes of a module's model, which is built; ``trained`` is what each task trains."""
+    return Widths.of(module.model.config, module.anatomy, trained, module.bf16)
 
 
 def disk_need(
     numel: Mapping[str, int],
     trained: Sequence[Mapping[str, str]],
     callbacks: Sequence[StageCallback] = (),
+    widths: Widths | None = None,
 ) -> Disk:
     """What a sequence will write.
 
     Args:
         numel: elements of every parameter.
         trained: the parameters that each task trains, in order; at least one task.
-        callbacks: of the run; each says what it keeps (`StageCallback.copies`).
+        callbacks: of the run; each says what it keeps (`StageCallback.copies`, `StageCallback.state_bytes`).
+        widths: of the model; None: other states than copies are left out.
     """
     most = max(sum(numel[name] for name in names) for names in trained)
     so_far: set[str] = set()
@@ -66,7 +75,8 @@ def disk_need(
         so_far |= names.keys()
         stages += _MASTER * sum(numel[name] for name in so_far)
     copied = _COPY * copied_elements(callbacks, numel, trained, on_disk=True)
-    checkpoint = _MASTER * sum(numel[name] for name in so_far) + _MOMENTS * most + copied
+    states = 0 if widths is None else sum(one.state_bytes(widths, on_disk=True) for one in callbacks)
+    checkpoint = _MASTER * sum(numel[name] for name in so_far) + _MOMENTS * most + copied + states
     return Disk((KEPT + 1) * checkpoint, stages)
 
 

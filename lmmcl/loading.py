@@ -114,3 +114,21 @@ def hold_masters(model: nn.Module, trained: Iterable[str], full_precision: bool)
     for name, parameter in parameters_of(model).items():
         if full_precision or name in names:
             parameter.data = parameter.data.float()
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a word means: ``auto``, ``cpu``, ``cuda`` and the like.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"--device: {name!r} is no device of this machine; auto takes the one there is."
+        ) from error
+    return device

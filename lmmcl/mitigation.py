@@ -16,11 +16,13 @@ from lmmcl.data.row import Row
 if TYPE_CHECKING:
     from lmmcl.adapters.fold import Fold
     from lmmcl.data.batch import Batch
+    from lmmcl.data.datamodule import TaskSequenceDataModule
     from lmmcl.data.task import Task
     from lmmcl.evaluation.evaluator import TaskResult
     from lmmcl.model import ContinualLMM
     from lmmcl.position import Stage
     from lmmcl.token_outputs import TokenOutputs
+    from lmmcl.widths import Widths
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
@@ -75,6 +77,15 @@ class StageCallback(Callback):
         One that says nothing is counted as keeping none.
         """
         return ()
+
+    def state_bytes(self, widths: Widths, on_disk: bool = False) -> int:
+        """Bytes of what else it keeps in ``tensors``, at most: whole on every process and in every checkpoint.
+
+        Args:
+            widths: of the model.
+            on_disk: leave out what equals a stage's tensors, to which a checkpoint refers.
+        """
+        return 0
 
 
 @dataclass(frozen=True)
@@ -201,6 +212,17 @@ class Mitigation(StageCallback):
         depends on in ``tensors`` or ``state_dict``. Rows may carry ``extras`` into ``Batch.extras``.
         """
         return rows
+
+    def foresee_rows(self, data: TaskSequenceDataModule, task: Task, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows that ``select`` will give, asked before there is a run: for its steps, time and memory.
+
+        A question without side effects; one that says nothing is taken to leave the rows as they are.
+        """
+        return rows
+
+    def foresee_joined(self, data: TaskSequenceDataModule, task: Task) -> Sequence[JoinedRows]:
+        """The sets that ``join`` will give, asked before there is a run; a question without side effects."""
+        return ()
 
     def join(self, trainer: Trainer, module: ContinualLMM, task: Task) -> Sequence[JoinedRows]:
         """Sets of rows of which some join every optimizer step of a task, beside the task's own: replay.

@@ -13,8 +13,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lmmcl.data.datamodule import TaskSequenceDataModule
-from lmmcl.disk import disk_of, free_bytes
+from lmmcl.disk import disk_of, free_bytes, widths_of
+from lmmcl.foreseen import foresee
 from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.model import ContinualLMM
 from lmmcl.recipe_table import count_text, in_order, short_groups, size_text
@@ -25,12 +25,7 @@ _STATE_BYTES = 12
 _BUCKET_BYTES = 4
 """A trained parameter's gradient once more under DDP, in the bucket that is reduced."""
 _COPY_BYTES = 4
-"""A trained parameter in one of the copies that mitigations keep."""
-
-
-def steps_of(data: TaskSequenceDataModule, index: int) -> int:
-    """Optimizer steps of a task, before any mitigation chooses its rows."""
-    return data.steps_per_epoch(len(data.train_rows(index)), index) * data.tasks[index].epochs
+"""A trained parameter in one of the copies that callbacks keep."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +38,19 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """Weights, gradients and optimizer, and the mitigations' copies."""
+        """Weights, gradients and optimizer, and what callbacks keep."""
         return self.weights + self.state + self.copies
 
 
 def memory_of(module: ContinualLMM, ddp: bool = False) -> Memory:
-    """Weights as they are held; gradients and optimizer of the task that trains most; all copies of mitigations.
+    """Weights as they are held; gradients and optimizer of the task that trains most; all that callbacks keep.
 
     Args:
         module: with its model built.
         ddp: count DDP's buckets.
 
     Returns:
-        What is needed at most: some mitigations keep more with every task (`Mitigation.copies`).
+        What is needed at most: some callbacks keep more with every task (`StageCallback.copies`).
     """
     sizes = {name: p.numel() for name, p in module.parameters_by_name().items()}
     weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
@@ -63,7 +58,9 @@ def memory_of(module: ContinualLMM, ddp: bool = False) -> Memory:
     most = max(sum(sizes[name] for name in names) for names in trained)
     state = _STATE_BYTES + (_BUCKET_BYTES if ddp else 0)
     copied = copied_elements(module.stage_callbacks, sizes, trained)
-    return Memory(weights, state * most, _COPY_BYTES * copied)
+    widths = widths_of(module, trained)
+    states = sum(callback.state_bytes(widths) for callback in module.stage_callbacks)
+    return Memory(weights, state * most, _COPY_BYTES * copied + states)
 
 
 def plan(trainer: Trainer, module: ContinualLMM) -> RenderableType:
@@ -108,7 +105,7 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
         "memory",
         f"{size_text(memory.total)}{spread}: weights {size_text(memory.weights)}, gradients and optimizer "
         f"{size_text(memory.state)}"
-        f"{f', copies for mitigations {size_text(memory.copies)}' if memory.copies else ''}; activations come on top",
+        f"{f', kept by callbacks {size_text(memory.copies)}' if memory.copies else ''}; activations come on top",
     )
     disk = disk_of(module)
     yield (
@@ -147,11 +144,13 @@ def _tasks(module: ContinualLMM) -> Table:
     table.add_column("recipe", overflow="fold")
     table.add_column("measured on", justify="right", no_wrap=True)
     for index, task in enumerate(data.tasks):
+        ahead = foresee(data, index, module.mitigations)
+        joining = f" +{ahead.joining}/step" if ahead.joining else ""
         table.add_row(
             str(index + 1),
             task.name,
-            str(len(data.train_rows(index))),
-            str(steps_of(data, index)),
+            f"{len(ahead.rows)}{joining}",
+            str(ahead.steps),
             str(task.epochs),
             f"{task.lr or module.hparams['lr']:g}",
             module.recipe_of(task).name,

@@ -159,6 +159,23 @@ def test_callbacks_that_shared_an_anchor_share_it_after_a_resume(checkpoint: Pat
         assert tensor.data_ptr() == wise.tensors[name].data_ptr()
 
 
+def test_copies_of_parameters_that_share_their_values_are_references_each_to_its_own(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    lwf = LwF()
+    fit(checkpoint, tmp_path, lwf, recipe="llm.norm", kill_at=1)  # norms of one width, all of them ones
+    assert len(lwf.tensors) > 2
+    assert all(torch.equal(tensor, torch.ones_like(tensor)) for tensor in lwf.tensors.values())
+    newest = lmmcl.checkpoint.Checkpoint(max((tmp_path / "last").iterdir()))
+    referred = newest.state["references"]
+    assert {reference["key"] for reference in referred.values()} == lwf.tensors.keys()
+    assert all(key.endswith(f"/{reference['key']}") for key, reference in referred.items())
+    assert not any(key.startswith("callback/") for key in newest.reader().keys())
+    again = LwF()
+    fit(checkpoint, tmp_path, again, recipe="llm.norm", resume=True, kill_at=2)
+    assert same(again.tensors, lwf.tensors)
+
+
 def test_a_gradient_that_is_not_finite_is_never_saved(checkpoint: Path, tmp_path: Path) -> None:
     class Break(Mitigation):
         """Breaks the gradient of a task's last step, with a loss that is fine."""

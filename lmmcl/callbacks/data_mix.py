@@ -6,6 +6,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
+from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.general_set import GeneralSet, GeneralSpec
 from lmmcl.data.mixing import mix, mixed_counts
 from lmmcl.data.row import Row
@@ -67,7 +68,7 @@ class DataMix(Mitigation):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit" or not self.ratio or not isinstance(pl_module, ContinualLMM):
             return
-        general = GeneralSet(self.data, "trainer.callbacks: DataMix.data", pl_module.data.settings)
+        general = self._general_set(pl_module.data)
         self.fingerprint = general.fingerprint()
         self._general = general.rows()
 
@@ -77,7 +78,7 @@ class DataMix(Mitigation):
     ) -> Sequence[Row]:
         if not self.ratio:
             return rows
-        limit = self._limit(len(rows))
+        limit = self._limit(len(rows), len(self._general))
         own, general = mixed_counts(len(rows), min(limit, len(self._general)), self.ratio)
         turns = own / len(rows)
         often = f", each of them {turns:.1f} times" if own > len(rows) else ""
@@ -89,9 +90,23 @@ class DataMix(Mitigation):
         module.sequence.report_notice(
             f"{self.name}: {task.name} trains on {own} rows of its own{often}, and {general} general ones{more}"
         )
-        return mix(rows, self._general, self.ratio, limit, module.hparams["seed"], task.name, self.name)
+        return self._mixed(rows, self._general, module.hparams["seed"], task)
 
-    def _limit(self, own: int) -> int:
+    @override
+    def foresee_rows(self, data: TaskSequenceDataModule, task: Task, rows: Sequence[Row]) -> Sequence[Row]:
+        if not self.ratio:
+            return rows
+        general = self._general or self._general_set(data).rows()
+        return self._mixed(rows, general, data.seed, task)
+
+    def _mixed(self, rows: Sequence[Row], general: Sequence[Row], seed: int, task: Task) -> Sequence[Row]:
+        limit = self._limit(len(rows), len(general))
+        return mix(rows, general, self.ratio, limit, seed, task.name, self.name)
+
+    def _general_set(self, data: TaskSequenceDataModule) -> GeneralSet:
+        return GeneralSet(self.data, "trainer.callbacks: DataMix.data", data.settings)
+
+    def _limit(self, own: int, general: int) -> int:
         if self.max_samples == "match":
             return max(1, round(own * self.ratio / (1 - self.ratio)))
-        return len(self._general) if self.max_samples is None else int(self.max_samples)
+        return general if self.max_samples is None else int(self.max_samples)

@@ -10,8 +10,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from lmmcl.data.batch import Batch
+from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.general_set import GeneralSpec
 from lmmcl.data.joined import JoinedRows
+from lmmcl.data.row import Row
 from lmmcl.data.row_memory import RowMemory, Strategy
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
@@ -101,17 +103,25 @@ class DER(Mitigation):
 
     @override
     def join(self, trainer: Trainer, module: ContinualLMM, task: Task) -> Sequence[JoinedRows]:
-        draws = [draw for draw, strength in self.strengths().items() if strength]
         rows = self._memory.rows(module.data)
-        self._joins = bool(draws and rows)
-        if not self._joins:
+        joined = self._joined(module.data, task, rows)
+        self._joins = bool(joined)
+        if not joined:
             return ()
-        each = min(self.per_step or module.data.task_batch_size(task), len(rows))
         self._starts = dict(zip((row.id for row in rows), accumulate([0, *self._lengths]), strict=False))
-        much = " and ".join([str(each)] * len(draws))
+        much = " and ".join(str(one.per_step) for one in joined)
         module.sequence.report_notice(
             f"{self.name}: {much} of {len(rows)} kept rows join every step of {task.name}"
         )
+        return joined
+
+    @override
+    def foresee_joined(self, data: TaskSequenceDataModule, task: Task) -> Sequence[JoinedRows]:
+        return self._joined(data, task, self._memory.foreseen(data, task.name, data.seed, self.name))
+
+    def _joined(self, data: TaskSequenceDataModule, task: Task, rows: Sequence[Row]) -> list[JoinedRows]:
+        each = min(self.per_step or data.task_batch_size(task), len(rows))
+        draws = [draw for draw, strength in self.strengths().items() if strength and each]
         return [JoinedRows(f"{self.name} {draw}", rows, each, taught=False) for draw in draws]
 
     @override

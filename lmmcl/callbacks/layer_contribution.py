@@ -21,6 +21,7 @@ from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.probe import Reading, answer_batches, head_weight, head_weights, held_out_rows
 from lmmcl.weights import local
+from lmmcl.widths import Widths
 
 _HEAD, _BASE = "head/", "outputs"
 _ROWS_AT_ONCE = 8192
@@ -130,6 +131,11 @@ class LayerContribution(StageCallback):
         self.batch_size = batch_size
         self._rows: list[Row] | None = None
         self._grams: Grams | None = None
+
+    @override
+    def state_bytes(self, widths: Widths, on_disk: bool = False) -> int:
+        tokens = self.samples * self.answer_tokens * len(BRANCHES) * widths.layers
+        return tokens * widths.hidden * widths.each + 4 * widths.head * (not on_disk)
 
     @override
     def on_stage_end(

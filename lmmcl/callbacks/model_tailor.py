@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 from typing_extensions import override
 
 from lmmcl.calibration import draw_rows
@@ -15,8 +14,7 @@ from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.merge.layer_inputs import second_moments
-from lmmcl.merge.model_tailor import compensated, damped, importance, kept_values
-from lmmcl.merge.pieces import Piece, landed
+from lmmcl.merge.model_tailor import blocks, damped, tailored
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import local
@@ -96,7 +94,7 @@ class ModelTailor(Mitigation):
             module.sequence.measure(trainer, module, f"before {self.name}")
         rows = draw_rows(module, self._rows, self.samples, "Model Tailor")
         parameters = module.trained_parameters()
-        for linears, others in _blocks(module, parameters):
+        for linears, others in blocks(module.model, module.anatomy, list(parameters)):
             moments = second_moments(module, rows, list(linears)) if self.keep and linears else {}
             for path, name in linears.items():
                 hessian = damped(moments[path], self.damping) if path in moments else None
@@ -106,26 +104,4 @@ class ModelTailor(Mitigation):
 
     def _tailor(self, name: str, parameter: Tensor, hessian: Tensor | None) -> None:
         """Writes one tensor; collective where it is sharded. FSDP2 cuts rows, which are tailored for themselves."""
-        base, tuned = local(self.tensors[name]), local(parameter).detach()
-        change = tuned.float() - base.float()
-        scores = importance(change, hessian)
-        kept = kept_values(scores, self.keep, parameter.numel(), isinstance(parameter, DTensor))
-        patch = torch.where(kept, change, 0.0) if hessian is None else compensated(change, kept, hessian)
-        local(parameter).copy_(landed(Piece(0, base, [tuned]), [change], patch))
-
-
-def _blocks(
-    module: ContinualLMM, parameters: Mapping[str, Tensor]
-) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """What trains, block by block in the order of the model: matrices of linear layers by path, and other tensors."""
-    units = [*module.anatomy.vision_blocks, *module.anatomy.decoder_layers]
-    blocks: dict[str, tuple[dict[str, str], list[str]]] = {}
-    for name in parameters:
-        path, _, last = name.rpartition(".")
-        unit = next((unit for unit in units if name.startswith(f"{unit}.")), path)
-        linears, others = blocks.setdefault(unit, ({}, []))
-        if last == "weight" and isinstance(module.model.get_submodule(path), nn.Linear):
-            linears[path] = name
-        else:
-            others.append(name)
-    yield from blocks.values()
+        local(parameter).copy_(tailored(self.tensors[name], parameter, hessian, self.keep))

@@ -6,8 +6,10 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
+from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.general_set import GeneralSpec
 from lmmcl.data.joined import JoinedRows
+from lmmcl.data.row import Row
 from lmmcl.data.row_memory import RowMemory, Strategy
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
@@ -80,11 +82,19 @@ class Replay(Mitigation):
         rows = self._memory.rows(module.data)
         if not rows:
             return ()
-        each = min(self.per_step or module.data.task_batch_size(task), len(rows))
+        (joined,) = self._joined(module.data, task, rows)
         module.sequence.report_notice(
-            f"{self.name}: {each} of {len(rows)} kept rows join every step of {task.name}"
+            f"{self.name}: {joined.per_step} of {len(rows)} kept rows join every step of {task.name}"
         )
-        return [JoinedRows(self.name, rows, each)]
+        return [joined]
+
+    @override
+    def foresee_joined(self, data: TaskSequenceDataModule, task: Task) -> Sequence[JoinedRows]:
+        return self._joined(data, task, self._memory.foreseen(data, task.name, data.seed, self.name))
+
+    def _joined(self, data: TaskSequenceDataModule, task: Task, rows: Sequence[Row]) -> list[JoinedRows]:
+        each = min(self.per_step or data.task_batch_size(task), len(rows))
+        return [JoinedRows(self.name, rows, each)] if each else []
 
     @override
     def on_stage_end(

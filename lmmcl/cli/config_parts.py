@@ -17,7 +17,7 @@ from lmmcl.cli.sequence_cli import SequenceCLI
 from lmmcl.conflicts import check_conflicts
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.preflight.finding import Finding
 from lmmcl.preflight.tasks import load_tasks
@@ -51,10 +51,10 @@ class ConfigParts(SequenceCLI):
         self.faults += found
         self.callbacks: list[Callback] = []
         for entry in config["trainer"]["callbacks"] or []:
-            made = self._tried("trainer", lambda entry=entry: _made(entry))
+            made = self._tried("trainer", lambda entry=entry: instantiated(entry))
             self.callbacks += [] if made is None else [made]
         self.config_init = {
-            "trainer": {**_made(config["trainer"] | {"callbacks": []}), "callbacks": self.callbacks}
+            "trainer": {**instantiated(config["trainer"] | {"callbacks": []}), "callbacks": self.callbacks}
         }
         self.runner: Trainer | None = self._tried("trainer", self.instantiate_trainer, "warning")
         if self.runner is not None:
@@ -76,9 +76,9 @@ class ConfigParts(SequenceCLI):
             return None
 
     @property
-    def mitigations(self) -> list[Mitigation]:
-        """The mitigations of the run."""
-        return [callback for callback in self.callbacks if isinstance(callback, Mitigation)]
+    def stage_callbacks(self) -> list[StageCallback]:
+        """The callbacks of the run that hear about stages: mitigations, probes, evaluation."""
+        return [callback for callback in self.callbacks if isinstance(callback, StageCallback)]
 
     def lmms_tasks(self, timed: bool) -> Iterator[Finding]:
         """Whether the tasks of `LmmsEval` load; and, of times, that they do not hold its answers.
@@ -110,13 +110,13 @@ class ConfigParts(SequenceCLI):
         return (measuring[0] if measuring else HeldOutEvaluation()).batch_size
 
 
-def _made(value: Any) -> Any:
+def instantiated(value: Any) -> Any:
     """A value of the config in which every ``class_path`` is an object."""
     if isinstance(value, Mapping) and "class_path" in value:
-        inner = {key: _made(entry) for key, entry in (value.get("init_args") or {}).items()}
+        inner = {key: instantiated(entry) for key, entry in (value.get("init_args") or {}).items()}
         return instantiate_class((), {"class_path": value["class_path"], "init_args": inner})
     if isinstance(value, Mapping):
-        return {key: _made(entry) for key, entry in value.items()}
+        return {key: instantiated(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_made(entry) for entry in value]
+        return [instantiated(entry) for entry in value]
     return value

@@ -20,10 +20,12 @@ def run(arguments: Sequence[str]) -> int:
     from lmmcl.cli.critical import critical_exit
     from lmmcl.cli.sequence_cli import SequenceCLI
     from lmmcl.evaluation.flipped_examples import read_flips
+    from lmmcl.mitigation import Mitigation, callbacks_of
     from lmmcl.preflight import cheap, refuse
 
     cli = SequenceCLI(arguments, USAGE)
-    found = cheap(cli.model, cli.datamodule)
+    mitigations = [one for one in callbacks_of(cli.trainer) if isinstance(one, Mitigation)]
+    found = cheap(cli.model, cli.datamodule, mitigations)
     refuse(found)
     if cli.trainer.is_global_zero:
         for finding in found:

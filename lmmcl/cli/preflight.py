@@ -170,7 +170,7 @@ def _place(parts: ConfigParts, device: torch.device, memory: int | None) -> Plac
         bf16=settings.get("precision") != "32-true",
         eager=attention == "eager" or (attention is None and trainer is not None and device.type == "cpu"),
         checkpointing=bool(model.get("activation_checkpointing")),
-        mitigations=parts.mitigations,
+        callbacks=parts.stage_callbacks,
         device=memory,
     )
 

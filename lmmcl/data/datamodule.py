@@ -152,6 +152,12 @@ class TaskSequenceDataModule(LightningDataModule):
             return 1
         return -(-(size + sum(one.per_step for one in joined)) // (world * self.micro_batch_size))
 
+    def train_count(self, task_index: int) -> int:
+        """How many rows a task trains on, before any mitigation changes them; makes none of them."""
+        task = self.tasks[task_index]
+        rows = len(_part(task, "train"))
+        return rows if task.max_train_samples is None else min(rows, task.max_train_samples)
+
     def train_rows(self, task_index: int) -> Sequence[Row]:
         """The rows a task trains on, before any mitigation changes them."""
         task = self.tasks[task_index]

@@ -1,6 +1,7 @@
 """The rows of finished tasks that a mitigation keeps for later: which ones, and the rows themselves."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -146,9 +147,26 @@ class RowMemory:
             key: what draws depend on.
         """
         if stage:
-            self.add(data.tasks[stage - 1].name, len(data.train_rows(stage - 1)), *key)
+            self.add(data.tasks[stage - 1].name, data.train_count(stage - 1), *key)
         elif self._general:
             self.add(GENERAL, len(self._general), *key)
+
+    def foreseen(self, data: TaskSequenceDataModule, task: str, *key: int | str) -> Sequence[Row]:
+        """The rows that it will hold when a task begins, made when they are asked for; it stays as it is.
+
+        Args:
+            data: with the tasks.
+            task: name of the task.
+            key: what draws depend on, as for `end_stage`.
+        """
+        ahead = copy(self)
+        ahead.kept, ahead._passed = [], {}
+        if not ahead._general:
+            ahead.find_general(data)
+        names = [one.name for one in data.tasks]
+        for stage in range(1 + names.index(task)):
+            ahead.end_stage(data, stage, *key)
+        return RowView(range(len(ahead.kept)), _Later(ahead, data))
 
     def rows(
         self, data: TaskSequenceDataModule, kept: Sequence[tuple[str, int]] | None = None
@@ -165,6 +183,19 @@ class RowMemory:
             task: self._general if task == GENERAL else data.train_rows(indices[task]) for task, _ in kept
         }
         return RowView(range(len(kept)), partial(_kept_row, sources, list(kept)))
+
+
+class _Later:
+    """The rows of a memory, found when the first of them is looked at."""
+
+    def __init__(self, memory: RowMemory, data: TaskSequenceDataModule) -> None:
+        self._memory, self._data = memory, data
+        self._rows: Sequence[Row] | None = None
+
+    def __call__(self, place: int) -> Row:
+        if self._rows is None:
+            self._rows = self._memory.rows(self._data)
+        return self._rows[place]
 
 
 def _kept_row(sources: dict[str, Sequence[Row]], kept: Sequence[tuple[str, int]], index: int) -> Row:

@@ -57,6 +57,8 @@ class Task:
         recipe: what trains instead of the model's recipe, in any form that a recipe takes.
         batch_size: samples per optimizer step instead of the data's, from 1.
         max_train_samples: train on a fixed, seeded draw of so many rows, from 1; None: on all.
+        mean_over: the task's score is the mean over groups of the mean score in each; here the key of the rows' meta
+            data that names their group. None: the mean over examples.
         lmms_eval: the scorer that gives lmms-eval's scores, where there is one; ``scoring: lmms-eval`` takes it.
 
     Raises:
@@ -73,6 +75,13 @@ class Task:
     batch_size: int | None = None
     max_train_samples: int | None = None
     lmms_eval: Scorer | None = None
+    mean_over: str | None = None
+
+    @property
+    def scored_by(self) -> str:
+        """How answers become the task's score, as a text that results are found by."""
+        name: str = getattr(self.scorer, "__qualname__", type(self.scorer).__qualname__)
+        return name if self.mean_over is None else f"{name}, mean over {self.mean_over}"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):

@@ -19,4 +19,5 @@ def task_fingerprint(task: Task) -> dict[str, Any]:
         "recipe": task.recipe,
         "batch_size": task.batch_size,
         "max_train_samples": task.max_train_samples,
+        **({} if task.mean_over is None else {"mean_over": task.mean_over}),
     }

@@ -52,6 +52,11 @@ class Measured(Protocol):
         """Longest answer in tokens."""
         ...
 
+    @property
+    def mean_over(self) -> str | None:
+        """The key of the rows' meta data over whose values the score is a mean."""
+        ...
+
 
 class Speaker(Protocol):
     """What the evaluator needs of a `lmmcl.model.ContinualLMM`."""
@@ -213,7 +218,10 @@ def evaluate_task(
     pairs = list(answers)
     with agreed():
         scored = [
-            (i, Example.of(rows[i], answer, task.scorer(answer, rows[i].gold, rows[i].meta)))
+            (
+                i,
+                Example.of(rows[i], answer, task.scorer(answer, rows[i].gold, rows[i].meta), task.mean_over),
+            )
             for i, answer in pairs
         ]
     return TaskResult(task.name, tuple(in_order(scored, len(rows))))

@@ -26,6 +26,7 @@ class Example:
         parsed: whether the scorer could read the prediction.
         parts: named sub-scores, each from 0 to 1.
         critical: whether the row is marked ``critical``: it must not flip from right to wrong.
+        group: where the task's score is a mean over groups of examples, the one that it is in; else None.
     """
 
     id: str
@@ -35,10 +36,18 @@ class Example:
     parsed: bool = True
     parts: Mapping[str, float] = field(default_factory=dict)
     critical: bool = False
+    group: str | None = None
 
     @classmethod
-    def of(cls, row: Row, prediction: str, score: Score) -> Self:
-        """The example that a row, its prediction and its score make."""
+    def of(cls, row: Row, prediction: str, score: Score, mean_over: str | None = None) -> Self:
+        """The example that a row, its prediction and its score make.
+
+        Args:
+            row: that was asked.
+            prediction: what the model said.
+            score: of the prediction.
+            mean_over: key of the row's meta data that names its group, see `lmmcl.data.task.Task`.
+        """
         return cls(
             id=row.id,
             prediction=prediction,
@@ -47,6 +56,7 @@ class Example:
             parsed=bool(score.parsed),
             parts={name: float(value) for name, value in sorted(score.parts.items())},
             critical=is_critical(row.meta.get("critical")),
+            group=None if mean_over is None else str(row.meta.get(mean_over, "")),
         )
 
 
@@ -63,9 +73,21 @@ class TaskResult:
         return len(self.examples)
 
     @property
+    def groups(self) -> tuple[str, ...] | None:
+        """The group of every example, where the score is a mean over groups; else None."""
+        if all(example.group is None for example in self.examples):
+            return None
+        return tuple(example.group or "" for example in self.examples)
+
+    @property
     def mean(self) -> float:
-        """Mean score, 0 to 100."""
-        return 100.0 * sum(example.score for example in self.examples) / self.n
+        """The task's score, 0 to 100: the mean over examples, or over groups of the mean in each."""
+        if self.groups is None:
+            return 100.0 * sum(example.score for example in self.examples) / self.n
+        held: dict[str, list[float]] = {}
+        for group, example in zip(self.groups, self.examples, strict=True):
+            held.setdefault(group, []).append(example.score)
+        return 100.0 * sum(sum(scores) / len(scores) for scores in held.values()) / len(held)
 
     @property
     def unparsed(self) -> float:
@@ -83,10 +105,16 @@ class TaskResult:
 
     def to_jsonl(self) -> bytes:
         """One line of JSON per example; the same examples give the same bytes."""
-        lines = (json.dumps(asdict(example), ensure_ascii=False, sort_keys=True) for example in self.examples)
+        lines = (json.dumps(_plain(example), ensure_ascii=False, sort_keys=True) for example in self.examples)
         return "".join(f"{line}\n" for line in lines).encode()
 
     @classmethod
     def from_jsonl(cls, task: str, data: bytes) -> Self:
         """The result that ``to_jsonl`` wrote."""
         return cls(task, tuple(Example(**json.loads(line)) for line in data.decode().split("\n") if line))
+
+
+def _plain(example: Example) -> dict[str, Any]:
+    """All of an example; without a group, where its task has none."""
+    held = asdict(example)
+    return held if example.group is not None else {key: held[key] for key in held if key != "group"}

@@ -6,13 +6,34 @@ resamples in one call. Target j (counted from 0) is the one trained at stage j +
 trained are left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
 Statistic = Callable[[Scores], Scores]
+
+
+def mean_scores(scores: Scores, groups: Sequence[str] | None = None) -> Scores:
+    """The score of one task after every stage.
+
+    Args:
+        scores: (stages, examples), 0 to 100.
+        groups: of every example; None: the score is the mean over examples, else over groups of the mean in each.
+
+    Returns:
+        (stages,).
+    """
+    if groups is None:
+        return np.asarray(scores.mean(axis=1))
+    return np.asarray(np.mean([scores[:, members].mean(axis=1) for members in members_of(groups)], axis=0))
+
+
+def members_of(groups: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Positions of the examples of each group, in the order of the groups' names."""
+    names, of = np.unique(np.array(groups), return_inverse=True)
+    return [np.flatnonzero(of == group) for group in range(len(names))]
 
 
 def _check(scores: Scores, square: bool) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from lmmcl.agreement import agreed
+from lmmcl.data.collate import Collator
 from lmmcl.data.row import Row
+from lmmcl.forward import AnswerForward
 from lmmcl.model import ContinualLMM
 
 
@@ -31,27 +33,56 @@ def second_moments(module: ContinualLMM, rows: Sequence[Row], paths: Sequence[st
     Returns:
         (inputs, inputs) in fp32 by path, up to a common factor; zeros where nothing came by.
     """
-    layers = {path: module.model.get_submodule(path) for path in paths}
-    sums: dict[str, Tensor] = {}
-    for path, layer in layers.items():
-        assert isinstance(layer, nn.Linear)
-        # In fp64, so that the order of the rows, which depends on the processes, leaves no trace in fp32.
-        shape = layer.in_features, layer.in_features
-        sums[path] = torch.zeros(shape, dtype=torch.float64, device=module.device)
     sharded = any(isinstance(parameter, DTensor) for parameter in module.model.parameters())
     dealt = dist.is_initialized() and not sharded
     mine = rows[dist.get_rank() :: dist.get_world_size()] if dealt else rows
-    with ExitStack() as hooks:
-        for path, layer in layers.items():
-            hooks.enter_context(_Removed(layer.register_forward_pre_hook(_adding(sums[path]))))
-        with agreed() if dealt else nullcontext(), module.inference(gather=False):
-            for row in mine:
-                module.token_outputs(module.data.collator.train([row]).to(module.device))
-                module.free_gathered()
+    summed = _summed(module.model, paths, module.device)
+    with summed as sums, agreed() if dealt else nullcontext(), module.inference(gather=False):
+        for row in mine:
+            module.token_outputs(module.data.collator.train([row]).to(module.device))
+            module.free_gathered()
     if dist.is_initialized():
         for total in sums.values():
             dist.all_reduce(total)
     return {path: total.float() for path, total in sums.items()}
+
+
+@torch.no_grad()
+def moments_alone(
+    model: nn.Module, forwards: AnswerForward, collator: Collator, rows: Sequence[Row], paths: Sequence[str]
+) -> dict[str, Tensor]:
+    """`second_moments` of a model that no trainer holds, on one process.
+
+    Args:
+        model: that the forwards run.
+        forwards: of the model.
+        collator: makes batches of rows.
+        rows: with answers.
+        paths: of linear layers.
+    """
+    with _summed(model, paths, forwards.device) as sums, forwards.inference(gather=False):
+        for row in rows:
+            forwards.token_outputs(collator.train([row]).to(forwards.device))
+    return {path: total.float() for path, total in sums.items()}
+
+
+@contextmanager
+def _summed(model: nn.Module, paths: Sequence[str], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Sums Σ x xᵀ of layers, by path, over all forwards inside the block."""
+    sums: dict[str, Tensor] = {}
+    hooks = []
+    try:
+        for path in paths:
+            layer = model.get_submodule(path)
+            assert isinstance(layer, nn.Linear)
+            # In fp64, so that the order of the rows, which depends on the processes, leaves no trace in fp32.
+            shape = layer.in_features, layer.in_features
+            sums[path] = torch.zeros(shape, dtype=torch.float64, device=device)
+            hooks.append(layer.register_forward_pre_hook(_adding(sums[path])))
+        yield sums
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _adding(total: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:
@@ -61,16 +92,3 @@ def _adding(total: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:
             total.add_(tokens.T @ tokens)
 
     return add
-
-
-class _Removed:
-    """A hook that goes with its block."""
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()

@@ -25,7 +25,12 @@ METHODS: Mapping[str, Settings] = {
     "breadcrumbs": {"smallest": 0.85, "largest": 0.01, "weight": 1.0},
     "wise_ft": {"alpha": 0.5},
 }
-"""The settings that each method has, with their defaults."""
+"""The settings of each method that needs nothing but the tensors, with their defaults."""
+WITH_ROWS: Mapping[str, Settings] = {
+    "model_tailor": {"keep": 0.1, "samples": 128, "damping": 0.01, "seed": 0}
+}
+"""Those of the methods that run the tuned model on rows."""
+ALL: Mapping[str, Settings] = {**METHODS, **WITH_ROWS}
 _FUNCTIONS: Mapping[str, Callable[..., Callable[[Piece], Tensor]]] = {
     "task_arithmetic": task_arithmetic,
     "ties": ties,
@@ -43,29 +48,35 @@ class Setting:
         low: least value.
         high: largest value, None: any.
         open_above: whether ``high`` itself is out of range.
+        open_below: whether ``low`` itself is out of range.
+        whole: whether it is a whole number.
     """
 
     text: str
     low: float = 0.0
     high: float | None = 1.0
     open_above: bool = False
+    open_below: bool = False
+    whole: bool = False
 
     @property
     def range(self) -> str:
         """In words."""
         if self.high is None:
-            return f"be at least {self.low:g}"
+            return f"be {'above' if self.open_below else 'at least'} {self.low:g}"
         return f"lie in [{self.low:g}, {self.high:g}{')' if self.open_above else ']'}"
 
 
 SETTINGS: Mapping[str, Setting] = {
     "weight": Setting("λ, by which the merged change is multiplied", high=None),
-    "keep": Setting("share of each task vector that is kept, the largest values"),
+    "keep": Setting("share of each task vector that is kept, the largest values, or those that matter most"),
     "drop": Setting("share of each task vector that is dropped at random", open_above=True),
     "smallest": Setting("share of each task vector that is left out, the smallest values"),
     "largest": Setting("share of each task vector that is left out, the largest values"),
     "alpha": Setting("share of the base in the mean"),
-    "seed": Setting("of what is dropped", high=None),
+    "samples": Setting("rows of --data that TUNED reads", low=1, high=None, whole=True),
+    "damping": Setting("added to the diagonal of the Hessian over its mean", high=None, open_below=True),
+    "seed": Setting("of what is drawn", high=None, whole=True),
 }
 
 
@@ -75,17 +86,17 @@ def settings_of(method: str, given: Settings) -> Settings:
     Raises:
         UserError: the method has no such setting, or its value is out of range.
     """
-    if method not in METHODS:
-        raise UserError(f"--method must be one of {', '.join(METHODS)}, got {method!r}.")
+    if method not in ALL:
+        raise UserError(f"--method must be one of {', '.join(ALL)}, got {method!r}.")
     for key, value in given.items():
-        if key not in METHODS[method]:
-            has = ", ".join(f"--{name}" for name in METHODS[method])
+        if key not in ALL[method]:
+            has = ", ".join(f"--{name}" for name in ALL[method])
             raise UserError(f"--{key} is no setting of {method}, which has {has}.")
         rule = SETTINGS[key]
         above = rule.high is not None and (value > rule.high or (rule.open_above and value == rule.high))
-        if not value >= rule.low or above:
+        if not value >= rule.low or (rule.open_below and value == rule.low) or above:
             raise UserError(f"--{key} must {rule.range}, got {value}.")
-    found = {**METHODS[method], **given}
+    found = {**ALL[method], **given}
     if method == "breadcrumbs" and found["smallest"] + found["largest"] > 1:
         raise UserError(
             "--smallest and --largest leave out shares of one task vector: their sum must be at most 1."
@@ -94,7 +105,7 @@ def settings_of(method: str, given: Settings) -> Settings:
 
 
 def method_of(method: str, settings: Settings, models: int) -> Merge:
-    """The merge of one tensor.
+    """The merge of one tensor, by a method that needs nothing but the tensors.
 
     Raises:
         UserError: the method merges another number of models.
@@ -114,6 +125,7 @@ def said(method: str, settings: Settings, models: int) -> str:
         "ties": "TIES: kept the largest {keep:.3g} of {vectors}, base + {weight:g} × the mean of what agrees in sign",
         "dare": "DARE: dropped {drop:.3g} of {vectors} at random (seed {seed:g}), the rest × 1/(1 − {drop:.3g})",
         "breadcrumbs": "Breadcrumbs: left out the smallest {smallest:.3g} and the largest {largest:.3g} of {vectors}",
+        "model_tailor": "Model Tailor: kept {keep:.3g} of {vectors}, adjusted on {samples:g} rows for what it left out",
         "wise_ft": "WiSE-FT: {alpha:g} × base + (1 − {alpha:g}) × tuned",
     }
     return of[method].format(**settings, vectors=vectors)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Iterator, Sequence
 
-from lmmcl.merge.threshold import kth_largest, share_of
+import torch
+from torch import Tensor, nn
+
+from lmmcl.anatomy import Anatomy
+from lmmcl.merge.pieces import Piece, landed
+from lmmcl.merge.threshold import kept_values
+from lmmcl.weights import local
 
 _BATCH = 1 << 22
 """Values of the systems that are solved at once."""
@@ -37,24 +42,6 @@ def importance(change: Tensor, hessian: Tensor | None) -> Tensor:
         return change.abs()
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     return change.abs() * inverse.diagonal().pow(-0.25)
-
-
-def kept_values(scores: Tensor, keep: float, numel: int, shared: bool) -> Tensor:
-    """Which values of a tensor are among its most important; collective where processes share it.
-
-    Args:
-        scores: of this process's part.
-        keep: share of all values, in [0, 1].
-        numel: of the whole tensor.
-        shared: whether other processes hold other parts.
-
-    Returns:
-        bool, of the shape of the scores.
-    """
-    count = share_of(keep, numel)
-    if count == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    return scores >= kth_largest(lambda: [scores.flatten()] if scores.numel() else [], count, shared)
 
 
 def compensated(change: Tensor, kept: Tensor, hessian: Tensor) -> Tensor:
@@ -91,3 +78,48 @@ def compensated(change: Tensor, kept: Tensor, hessian: Tensor) -> Tensor:
         solved = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(system))[:, :, 0]
         result[rows : rows + step].scatter_(1, places, torch.where(real, solved, 0.0))
     return result
+
+
+def tailored(base: Tensor, tuned: Tensor, hessian: Tensor | None, keep: float) -> Tensor:
+    """The base with the patch of one tensor; collective where it is sharded, by rows.
+
+    Args:
+        base: the tensor before the tuning.
+        tuned: the same after it, sharded alike.
+        hessian: of the linear layer whose matrix it is; None: the most salient values are kept as they are.
+        keep: share of the tensor's values that may differ from the base, in [0, 1].
+
+    Returns:
+        This process's part, in the base's dtype.
+    """
+    before, after = local(base).detach(), local(tuned).detach()
+    change = after.float() - before.float()
+    kept = kept_values(importance(change, hessian), keep, base)
+    patch = torch.where(kept, change, 0.0) if hessian is None else compensated(change, kept, hessian)
+    return landed(Piece(0, before, [after]), [change], patch)
+
+
+def blocks(
+    model: nn.Module, anatomy: Anatomy, names: Sequence[str]
+) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Parameters block by block, in the order in which they are named.
+
+    Args:
+        model: that holds them.
+        anatomy: of the model.
+        names: of parameters.
+
+    Yields:
+        matrices of linear layers by the layer's path, and the block's other parameters.
+    """
+    units = [*anatomy.vision_blocks, *anatomy.decoder_layers]
+    found: dict[str, tuple[dict[str, str], list[str]]] = {}
+    for name in names:
+        path, _, last = name.rpartition(".")
+        unit = next((unit for unit in units if name.startswith(f"{unit}.")), path)
+        linears, others = found.setdefault(unit, ({}, []))
+        if last == "weight" and isinstance(model.get_submodule(path), nn.Linear):
+            linears[path] = name
+        else:
+            others.append(name)
+    yield from found.values()

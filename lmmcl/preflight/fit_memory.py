@@ -26,7 +26,7 @@ def check_memory(need: Need, place: Place, load: Load | None, known: bool = True
         "weights": need.weights,
         "gradients": need.gradients,
         "optimizer": need.optimizer,
-        "the mitigations' copies": need.kept,
+        "kept by callbacks": need.kept,
         "gathered layers" if place.strategy == "fsdp2" and place.world > 1 else "bf16 copies": need.copies,
     }
     listed = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)

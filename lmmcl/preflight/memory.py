@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from lmmcl.anatomy import Anatomy
 from lmmcl.landmarks import prefixes
-from lmmcl.mitigation import Mitigation, copied_elements
+from lmmcl.mitigation import Mitigation, StageCallback, copied_elements
 from lmmcl.preflight.activations import Shape, generation_bytes, training_bytes
+from lmmcl.widths import Widths
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Place:
         bf16: forwards compute in bf16 (``bf16-mixed``), else in fp32.
         eager: the attention writes its scores out.
         checkpointing: ``model.activation_checkpointing``.
-        mitigations: of the run; each says what it keeps (`Mitigation.copies`).
+        callbacks: of the run that hear about stages; each says what it keeps (`StageCallback.copies`).
         device: bytes of one device's memory; None: not known.
     """
 
@@ -30,8 +31,13 @@ class Place:
     bf16: bool = True
     eager: bool = False
     checkpointing: bool = False
-    mitigations: Sequence[Mitigation] = ()
+    callbacks: Sequence[StageCallback] = ()
     device: int | None = None
+
+    @property
+    def mitigations(self) -> list[Mitigation]:
+        """Those that act against forgetting, in the order listed."""
+        return [callback for callback in self.callbacks if isinstance(callback, Mitigation)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Need:
         copies: bf16 copies of masters that autocast keeps, or what FSDP2 gathers at once.
         gradients: of the task that trains most, DDP's buckets included.
         optimizer: AdamW's two moments.
-        kept: the mitigations' copies.
+        kept: what callbacks keep.
         activations: as the run is set.
         checkpointed: the same with activation checkpointing.
         generation: weights gathered for it, keys and values, one layer at work.
@@ -102,6 +108,7 @@ def need_of(
     frozen_bytes: int,
     place: Place,
     load: Load | None,
+    widths: Widths | None = None,
 ) -> Need:
     """Bytes on each device: 16 a trained parameter (master 4, gradient 4, moments 8), else the checkpoint's size.
 
@@ -114,6 +121,7 @@ def need_of(
         frozen_bytes: of a frozen parameter: 2 for a bf16 checkpoint; under 32-true all take 4.
         place: where the run takes place.
         load: its largest batches; None: no activations.
+        widths: of the model; None: of what callbacks keep, copies of what trains alone are counted.
     """
     numel = anatomy.numel
     ever = {name for names in trained for name in names}
@@ -132,13 +140,14 @@ def need_of(
     generation = (
         0 if shape is None or load is None else generation_bytes(shape, load.prompts * load.prompt, each)
     )
+    states = 0 if widths is None else sum(one.state_bytes(widths) for one in place.callbacks)
     whole = each * sum(numel.values()) if share > 1 else cast
     return Need(
         weights=held // share,
         copies=gathered or cast,
         gradients=(8 if place.strategy == "ddp" else 4) * most // share,
         optimizer=8 * most // share,
-        kept=4 * copied_elements(place.mitigations, numel, trained) // share,
+        kept=4 * copied_elements(place.callbacks, numel, trained) // share + states,
         activations=kept[place.checkpointing],
         checkpointed=kept[True],
         generation=whole + generation,

@@ -15,6 +15,8 @@ from lmmcl.data.row import Row
 from lmmcl.data.row_view import RowView
 from lmmcl.data.task import Part, Task
 from lmmcl.errors import UserError
+from lmmcl.foreseen import foresee
+from lmmcl.mitigation import Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.preflight.activations import Shape
 from lmmcl.preflight.adapters import Adapted
@@ -31,6 +33,7 @@ from lmmcl.preflight.scan import Rows, Scanned, scan
 from lmmcl.preflight.space import check_space
 from lmmcl.preflight.steps import check_steps
 from lmmcl.recipe_table import count_text, on_meta
+from lmmcl.widths import Widths
 
 _FEATURES = 2
 """Rows of a task whose image features are counted."""
@@ -48,12 +51,15 @@ class Sample:
     pieces: Sequence[Piece]
 
 
-def cheap(module: ContinualLMM, data: TaskSequenceDataModule) -> list[Finding]:
+def cheap(
+    module: ContinualLMM, data: TaskSequenceDataModule, mitigations: Sequence[Mitigation] = ()
+) -> list[Finding]:
     """What can be known in a second, before weights are loaded: the first rows of every part, recipes, steps.
 
     Args:
         module: not built.
         data: its data.
+        mitigations: of the run, which may choose other rows.
     """
     scanned = scan(_parts(data, _FIRST), module.processor, sample=0, processes=0)
     found = [
@@ -64,7 +70,7 @@ def cheap(module: ContinualLMM, data: TaskSequenceDataModule) -> list[Finding]:
         anatomy = Anatomy.of(on_meta(module.checkpoint))
     except UserError as error:
         return [*found, Finding("failure", "recipe", "", str(error))]
-    return [*found, *check_recipes(module, data, anatomy), *check_steps(data, 1)]
+    return [*found, *check_recipes(module, data, anatomy), *check_steps(data, 1, mitigations)]
 
 
 def check_all(
@@ -107,7 +113,7 @@ def check_all(
     if module is not None and model is not None and data is not None:
         yield from _of_model(module, data, model, place, scanned, lengths, prompts)
     if data is not None:
-        yield from check_steps(data, place.world)
+        yield from check_steps(data, place.world, place.mitigations)
         yield from check_duplicates(scanned)
 
 
@@ -147,9 +153,10 @@ def _of_model(
     shape = Shape.of(config, 1 + max(anatomy.depth.values(), default=0), len(anatomy.vision_blocks))
     frozen = getattr(config.dtype, "itemsize", 4)
     load = _load(data, place, lengths, prompts)
-    need = need_of(anatomy, shape, trained, frozen, place, load)
+    widths = Widths.of(config, anatomy, trained, place.bf16)
+    need = need_of(anatomy, shape, trained, frozen, place, load, widths)
     yield from check_memory(need, place, load, shape is not None)
-    yield from check_space(module.run_path, anatomy.numel, trained, place.mitigations)
+    yield from check_space(module.run_path, anatomy.numel, trained, place.callbacks, widths)
 
 
 def _load(
@@ -160,8 +167,7 @@ def _load(
     measured = [one for one in lengths if one.part.part.part != "train"]
     if not training or not measured:
         return None
-    size = max(data.task_batch_size(task) for task in data.tasks)
-    samples = data.micro_batch_size or -(-size // place.world)
+    samples = data.micro_batch_size or -(-_samples_of_step(data, place) // place.world)
     answers = [row.answer_tokens for one in training for row in one.part.seen]
     return Load(
         samples,
@@ -171,6 +177,17 @@ def _load(
         prompts,
         max(one.longest + one.part.part.task.max_new_tokens for one in measured),
     )
+
+
+def _samples_of_step(data: TaskSequenceDataModule, place: Place) -> int:
+    """Samples of the largest step of the run, with those that join it."""
+    sizes = []
+    for index, task in enumerate(data.tasks):
+        try:
+            sizes.append(foresee(data, index, place.mitigations).samples)
+        except UserError:  # told by the check of steps
+            sizes.append(data.task_batch_size(task))
+    return max(sizes)
 
 
 def samples_of(module: ContinualLMM, data: TaskSequenceDataModule, count: int = 1) -> Iterator[Sample]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lmmcl.disk import disk_need, free_bytes
-from lmmcl.mitigation import Mitigation
+from lmmcl.mitigation import StageCallback
 from lmmcl.preflight.finding import Finding
 from lmmcl.recipe_table import size_text
+from lmmcl.widths import Widths
 
 _TIGHT = 0.9
 """Share of the free room from which it is tight: answers, logs and pictures come on top."""
@@ -18,7 +19,8 @@ def check_space(
     run: Path,
     numel: Mapping[str, int],
     trained: Sequence[Mapping[str, str]],
-    mitigations: Sequence[Mitigation] = (),
+    callbacks: Sequence[StageCallback] = (),
+    widths: Widths | None = None,
 ) -> Iterator[Finding]:
     """Compares what the sequence will write with what is free.
 
@@ -26,9 +28,10 @@ def check_space(
         run: the run folder, made or not.
         numel: elements of every parameter.
         trained: what each task trains, in order.
-        mitigations: of the run.
+        callbacks: of the run that hear about stages.
+        widths: of the model.
     """
-    need, free = disk_need(numel, trained, mitigations), free_bytes(run)
+    need, free = disk_need(numel, trained, callbacks, widths), free_bytes(run)
     text = (
         f"{size_text(need.total)} (checkpoints {size_text(need.last)}, stages {size_text(need.stages)}) of "
         f"{size_text(free)} free in {run}"

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
+from lmmcl.foreseen import foresee
+from lmmcl.mitigation import Mitigation
 from lmmcl.preflight.finding import Finding
-
-
-def steps_of(data: TaskSequenceDataModule, index: int) -> int:
-    """Optimizer steps of a task, before any mitigation chooses its rows.
-
-    Raises:
-        UserError: the task has no rows, or not one step.
-    """
-    return data.steps_per_epoch(trained_rows(data, index), index) * data.tasks[index].epochs
-
-
-def trained_rows(data: TaskSequenceDataModule, index: int) -> int:
-    """How many rows a task trains on; makes none of them.
-
-    Raises:
-        UserError: the task has no rows for training.
-    """
-    task = data.tasks[index]
-    return min(len(task.source.split("train")), task.max_train_samples or sys.maxsize)
 
 
 def measured_rows(data: TaskSequenceDataModule, task: Task) -> int:
@@ -39,25 +22,33 @@ def measured_rows(data: TaskSequenceDataModule, task: Task) -> int:
     return min(len(task.source.split("test")), data.max_eval_samples or sys.maxsize)
 
 
-def check_steps(data: TaskSequenceDataModule, world: int) -> Iterator[Finding]:
+def check_steps(
+    data: TaskSequenceDataModule, world: int, mitigations: Sequence[Mitigation] = ()
+) -> Iterator[Finding]:
     """One line for each target, one for the evaluation; a failure for a task without rows or with too few for a step.
 
     Args:
         data: the tasks.
         world: number of processes, from 1.
+        mitigations: of the run, which may choose other rows.
     """
     total = 0
     for index, task in enumerate(data.tasks):
         try:
-            rows, steps = trained_rows(data, index), steps_of(data, index)
-            forwards = data.accumulate(world, index)
+            ahead = foresee(data, index, mitigations)
+            forwards = data.accumulate(world, index, ahead.joined)
         except UserError as error:
             yield Finding("failure", "steps", task.name, str(error))
             continue
-        total += steps
+        total += ahead.steps
         epochs = f"{task.epochs} epoch{'s' if task.epochs > 1 else ''}"
         each = f", {forwards} forwards each" if forwards > 1 else ""
-        text = f"{rows:,} rows, {epochs}: {steps:,} steps of {data.task_batch_size(task)} samples{each}"
+        mixed = f" of {ahead.own:,}, mixed" if len(ahead.rows) != ahead.own else ""
+        joining = f" and {ahead.joining:,} that join" if ahead.joining else ""
+        text = (
+            f"{len(ahead.rows):,} rows{mixed}, {epochs}: {ahead.steps:,} steps of {ahead.batch_size} "
+            f"samples{joining}{each}"
+        )
         yield Finding("ok", "steps", task.name, text)
     answers = 0
     for task in (*data.tasks, *data.held_out):

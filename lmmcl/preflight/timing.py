@@ -16,6 +16,7 @@ from lmmcl.data.order import subset
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
+from lmmcl.foreseen import foresee
 from lmmcl.forward import AnswerForward
 from lmmcl.loading import hold_masters
 from lmmcl.losses import cross_entropy
@@ -24,7 +25,7 @@ from lmmcl.optimizer import adamw
 from lmmcl.preflight.adapters import Adapted
 from lmmcl.preflight.finding import Finding
 from lmmcl.preflight.memory import Place
-from lmmcl.preflight.steps import measured_rows, steps_of
+from lmmcl.preflight.steps import measured_rows
 from lmmcl.weights import parameters_of
 
 _STEPS = 3
@@ -64,7 +65,10 @@ class _Rehearsal:
         data.attach(module.processor, module.max_length)
 
     def step(self, index: int) -> float:
-        """Seconds of an optimizer step of a task: batches, forwards, backwards, update; no mitigation."""
+        """Seconds of an optimizer step of a task: batches, forwards, backwards, update; of mitigations the rows alone.
+
+        The rows are those that mitigations will choose, in the order of the run.
+        """
         names = self.trained[index]
         self.adapted.arrange(index + 1, self.device)
         for name, parameter in parameters_of(self.model).items():
@@ -73,8 +77,9 @@ class _Rehearsal:
         parameters = {name: p for name, p in parameters_of(self.model).items() if name in names}
         # At a rate of 0 the weights stay as they are, and every task is timed on the same ones.
         optimizer = adamw(parameters, dict.fromkeys(parameters, 0.0), 0.0, (0.9, 0.999))
-        self.data.begin(index, self.data.train_rows(index), 0, 0)
-        each = self.data.accumulate(self.place.world, index)
+        ahead = foresee(self.data, index, self.place.mitigations)
+        self.data.begin(index, ahead.rows, 0, 0, ahead.joined)
+        each = self.data.accumulate(self.place.world, index, ahead.joined)
         batches = iter(self.data.loader(0, self.place.world))
         taken: list[float] = []
         while len(taken) < _STEPS:
@@ -142,13 +147,16 @@ def check_time(
     except UserError as error:
         yield Finding("failure", "time", "", str(error))
         return
-    training = {task.name: pace.steps[task.name] * steps_of(data, i) for i, task in enumerate(data.tasks)}
+    training = {
+        task.name: pace.steps[task.name] * foresee(data, index, place.mitigations).steps
+        for index, task in enumerate(data.tasks)
+    }
     stages = len(data.tasks) + 1
     evaluation = {
         task.name: pace.answers[task.name] * measured_rows(data, task) * stages / place.world
         for task in (*data.tasks, *data.held_out)
     }
-    mitigations = ", without mitigations" if place.mitigations else ""
+    mitigations = ", of mitigations only their rows," if place.mitigations else ""
     shared = f", each of {place.world} devices doing its share" if place.world > 1 else ""
     for what, parts in ((f"training{mitigations}", training), (f"evaluation ({stages} times)", evaluation)):
         listed = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())

@@ -7,8 +7,8 @@ from typing import Any
 def by_category(value: float, meta: Mapping[str, Any]) -> dict[str, float]:
     """The score as the one part that its category names; no part when ``meta`` has no ``category``.
 
-    A part's mean is over the examples that have it: the mean of each category. A mean over the categories ("MMStar's
-    average") is then the mean of the parts; it equals the task's score where all categories are equally large.
+    A part's mean is over the examples that have it: the mean of each category. The mean of the parts equals the task's
+    score where all categories are equally large.
     """
     category = meta.get("category")
     return {} if category is None else {str(category): value}

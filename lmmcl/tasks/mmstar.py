@@ -1,7 +1,8 @@
 """MMStar: lettered questions of six abilities that cannot be answered without the picture.
 
 Data: Lin-Chen/MMStar, val (columns as on its card; the options are part of the question). The prompt is that of
-lmms-eval 0.7.3 (``mmstar``), whose instruction ends without a full stop. Its score is the mean over the categories.
+lmms-eval 0.7.3 (``mmstar``), whose instruction ends without a full stop. The task's score
+is lmms-eval's "average": the mean over the 18 fine categories (``l2_category``) of the mean in each.
 """
 
 from lmmcl.data.hub import HubTable
@@ -35,4 +36,5 @@ TASK = Task(
     letter,
     32,
     lmms_eval=SCORERS["mmstar"],
+    mean_over="l2_category",
 )

@@ -31,6 +31,7 @@ class Task:
     name: str
     scorer: Scorer = integer
     max_new_tokens: int = 4
+    mean_over: str | None = None
 
 
 @dataclass
@@ -58,7 +59,11 @@ class Echo:
         return SimpleNamespace(pad_token_id=0, eos_token_id=9999, batch_decode=decode)
 
     def generate(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, synced_gpus: bool
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        synced_gpus: bool,
+        logits_processor: Any,
     ) -> torch.Tensor:
         assert self.opened == 1
         self.forwards += 1

@@ -28,3 +28,19 @@ def test_the_file_form_gives_the_result_back() -> None:
     assert result.examples[0].critical
     assert result.examples[0].gold == ["a", "b"]
     assert result.to_jsonl().count(b"\n") == 1
+
+
+def test_a_score_over_groups_is_the_mean_of_their_means_and_is_kept() -> None:
+    held = (("a", 1.0), ("a", 0.0), ("a", 0.0), ("a", 0.0), ("b", 1.0))
+    rows = [Row(str(i), [], meta={"kind": kind}) for i, (kind, _) in enumerate(held)]
+    examples = [Example.of(row, "", Score(score), "kind") for row, (_, score) in zip(rows, held, strict=True)]
+    result = TaskResult("t", tuple(examples))
+    assert result.mean == 100.0 * (0.25 + 1.0) / 2
+    assert result.groups == ("a", "a", "a", "a", "b")
+    assert TaskResult.from_jsonl("t", result.to_jsonl()) == result
+
+
+def test_a_task_without_groups_says_nothing_of_them() -> None:
+    result = TaskResult("t", (Example.of(Row("r", [], meta={"kind": "a"}), "", Score(1.0)),))
+    assert result.groups is None
+    assert b"group" not in result.to_jsonl()

@@ -52,6 +52,6 @@ def test_a_recipe_that_cannot_be_adapted_is_refused(tiny: Path, tmp_path: Path) 
 def test_a_task_is_timed_with_its_own_adapters(tiny: Path, tmp_path: Path) -> None:
     method = LoRA(rank=4)
     adapted(tiny, tmp_path, "sa_proj", method)  # the hollow model comes first
-    place = Place(bf16=False, mitigations=[method])
+    place = Place(bf16=False, callbacks=[method])
     pace = measure_pace(toy_module(tiny, tmp_path), law_data(), place, torch.device("cpu"), 2)
     assert all(pace.steps[name] > 0 for name in ("first", "second", "third"))

@@ -64,7 +64,7 @@ def test_ddp_adds_buckets_and_mitigations_their_copies() -> None:
         ([EMA(), L2SP()], 2),
         ([EWC(weight=0), Mitigation()], 0),
     ):
-        found = need(Place(mitigations=mitigations))
+        found = need(Place(callbacks=mitigations))
         assert found.state - need(Place()).state == found.kept == 4 * copies * trained
 
 

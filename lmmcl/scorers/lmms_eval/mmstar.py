@@ -12,8 +12,8 @@ from lmmcl.scorers.score import Score
 def mmstar(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     """1 when the chosen capital is the gold one.
 
-    lmms-eval's "average" is the mean over the 18 fine categories of the means in each; the mean over examples is
-    the mean over the six categories, which have 250 questions each in the full split.
+    lmms-eval's "average", the task's score, is the mean over the 18 fine categories of the means in each. The parts
+    are the six coarse ones.
 
     Args:
         prediction: the model's answer.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lmmcl.audit.questions import read_questions
+from lmmcl.data.questions import read_questions
 from lmmcl.errors import UserError
 from tests.audit.broken import rows_of
 
@@ -77,6 +77,25 @@ def test_a_mistake_is_named_with_the_way_out(text: str, part: str, tmp_path: Pat
     with pytest.raises(UserError) as error:
         read_questions(written(tmp_path, text))
     assert part in str(error.value)
+
+
+def test_weights_are_chosen_on_training_rows_or_else_on_dev_rows(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows_of(200, "mine"))))
+    spec = f"{{task: mine, path: {file}}}"
+    for text, part in ((f"targets: [{spec}]", "dev"), (f"tasks: [{spec}]", "train")):
+        found = read_questions(written(tmp_path, text), held_out_needed=False)
+        drawn = [row.id for row in found.calibration(5, 0, "purpose")]
+        allowed = [row.id for row in found.targets[0].source.split(part)]  # type: ignore[arg-type]  # a part's name
+        assert len(drawn) == 5 and set(drawn) <= set(allowed)
+        assert drawn == [row.id for row in found.calibration(5, 0, "purpose")]
+        assert drawn != [row.id for row in found.calibration(5, 1, "purpose")]
+        every = [row.id for row in found.calibration(10**6, 0, "purpose")]
+        assert every == allowed
+    both = read_questions(written(tmp_path, f"tasks: [{spec}, count]"), held_out_needed=False)
+    shares = [len(task.source.split("train")) for task in both.targets]
+    counted = sum(row.id.startswith("count") for row in both.calibration(40, 0, "purpose"))
+    assert counted == round(40 * shares[1] / sum(shares))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

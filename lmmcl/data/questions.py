@@ -1,4 +1,4 @@
-"""What both models are asked: the YAML of ``lmmcl audit --data``."""
+"""What a model is asked besides a run: the YAML of ``--data``, of ``lmmcl audit`` and ``lmmcl merge``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from lmmcl.data import sequence_tasks
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.nearest import nearest
+from lmmcl.data.order import subset
 from lmmcl.data.parse import parse_task
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
@@ -27,11 +28,11 @@ _USED = ("targets", "tasks", "held_out", "max_eval_samples", "root", "on_bad_row
 
 @dataclass(frozen=True)
 class Questions:
-    """What both models are asked.
+    """What a model is asked.
 
     Args:
         targets: what the model was tuned for: gains are expected; may be empty.
-        held_out: what must not break; at least one.
+        held_out: what must not break.
         data: draws the rows as a run does.
     """
 
@@ -57,6 +58,31 @@ class Questions:
         """
         return self.data.eval_rows(task, part)
 
+    def calibration(self, count: int, seed: int, purpose: str) -> list[Row]:
+        """A fixed draw of rows of the targets that may choose weights, with their answers; each target has its share.
+
+        Of a target that has rows for ``train`` they are some of those, of one that is only measured rows for ``dev``.
+
+        Args:
+            count: how many rows; all where there are no more.
+            seed: of the draw.
+            purpose: what for, as in `lmmcl.calibration.draw_rows`, which draws the same of a single target.
+
+        Raises:
+            UserError: no target is listed, or one has no rows of either kind.
+        """
+        if not self.targets:
+            raise UserError(
+                "--data: targets must list at least one task, what TUNED was tuned for; write for example targets: "
+                "[{task: mine, path: rows.jsonl}]."
+            )
+        rows = [_look_at(self.data, index) for index in range(len(self.targets))]
+        strata = [index for index, its in enumerate(rows) for _ in its]
+        places = [(its, place) for its in rows for place in range(len(its))]
+        name = "+".join(task.name for task in self.targets)
+        chosen = subset(strata, count, seed, name, purpose)
+        return [its[place] for its, place in (places[position] for position in chosen)]
+
     def without_dev(self) -> list[str]:
         """Tasks that have no rows to choose by."""
         silent = []
@@ -68,7 +94,7 @@ class Questions:
         return silent
 
 
-def read_questions(path: Path) -> Questions:
+def read_questions(path: Path, held_out_needed: bool = True) -> Questions:
     """Reads the YAML.
 
     ``targets`` (or ``tasks``) and ``held_out`` list tasks in the forms of ``lmmcl fit``. What stands under ``tasks`` is
@@ -76,6 +102,10 @@ def read_questions(path: Path) -> Questions:
     ``targets`` is only measured: rows without parts of their own are ``dev`` (0.1) and ``test`` (0.9). Beside them
     ``max_eval_samples``, ``scoring``, ``root`` and ``on_bad_row``. A whole config of ``lmmcl fit`` will do, too; its
     keys of training are passed over.
+
+    Args:
+        path: of the YAML.
+        held_out_needed: refuse a file that lists no held-out task.
 
     Raises:
         UserError: there is no such file, or it says what is not known, with the nearest known word.
@@ -112,7 +142,7 @@ def read_questions(path: Path) -> Questions:
     ]
     targets = sequence_tasks.targets(given["tasks"], settings) if given.get("tasks") else _once(measured)
     held_out = sequence_tasks.held_out(given.get("held_out") or [], targets, settings)
-    if not held_out:
+    if not held_out and held_out_needed:
         raise UserError(
             f"--data: {path}: held_out must list at least one task, what must not break; write for example "
             "held_out: [chart, {task: regression, path: regression.jsonl}]."
@@ -120,6 +150,14 @@ def read_questions(path: Path) -> Questions:
     # One list: the roles are ours, and a data module has none without a target.
     data = TaskSequenceDataModule([*targets, *held_out], max_eval_samples=_limit(given, path))
     return Questions(targets, held_out, data)
+
+
+def _look_at(data: TaskSequenceDataModule, index: int) -> Sequence[Row]:
+    """Rows of a target that may choose weights."""
+    try:
+        return data.train_rows(index)
+    except UserError:  # one that is only measured
+        return data.eval_rows(data.tasks[index], "dev")
 
 
 def _refuse_unknown(given: Mapping[Any, Any], known: Sequence[str], path: Path, prefix: str) -> None:
