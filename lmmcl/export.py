@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,11 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
 
 from lmmcl.adapters.fold import PlainReader, folds_of
-from lmmcl.checkpoint import PieceReader, as_json, write_atomically
+from lmmcl.checkpoint import PieceReader, as_json
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.model_card import model_card
+from lmmcl.new_folder import check_new_folder, new_folder
 from lmmcl.provenance import without_paths
 from lmmcl.resume import BASE
 from lmmcl.run_folder import RunFolder
@@ -94,14 +93,13 @@ def export(
     folder = RunFolder(run)
     if not folder.config.exists():
         raise UserError(f"{run} holds no run; give the folder that lmmcl fit wrote.")
-    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not overwrite)):
-        raise UserError(
-            f"--to: {to} must be a new or an empty folder; choose another one, or add --overwrite."
-        )
     settings = json.loads(folder.config.read_bytes())["model"]
     keys = ("path", "revision", "trust_remote_code", "from_scratch")
     checkpoint = Checkpoint(**{key: settings[key] for key in keys})
-    _refuse_what_is_needed(to, folder, checkpoint)
+    _refuse_the_run(to, folder)
+    # New weights need only the shape: an export may take the place of the weights that lie there.
+    needed = {} if checkpoint.from_scratch else {f"model.path {checkpoint.path}": Path(checkpoint.location)}
+    check_new_folder(to, needed, overwrite)
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     if not _SIZE.fullmatch(max_shard_size):
@@ -112,10 +110,7 @@ def export(
     base = _proved(model, checkpoint, folder, name)
     reader = PlainReader(folder.stage_reader(name), folder.lineage(name), dict(base.named_parameters()))
     model, rounding = base, _fill(base, reader, target)
-    partial = to.with_name(to.name + ".part")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(to) as partial:
         save(model, checkpoint, partial, max_shard_size)
         lineage = {
             key: value
@@ -124,22 +119,8 @@ def export(
         }
         told = {**lineage, "stage": name, "dtype": rounding.dtype, "from_scratch": checkpoint.from_scratch}
         told["base"] = without_paths(lineage["base"], "path")
-        write_atomically(partial / PROVENANCE, as_json(told))
-        write_atomically(partial / CARD, model_card(folder, name, str(rounding)).encode())
-        to.mkdir(exist_ok=True)
-        new = {file.name for file in partial.iterdir()}
-        for stale in to.glob("model*.safetensors*"):
-            if stale.name not in new:
-                stale.unlink()  # a loader would prefer the one file of an older export to the new shards
-        for file in sorted(partial.iterdir(), key=lambda path: path.name == PROVENANCE):
-            shutil.copymode(partial / PROVENANCE, file)  # safetensors keeps a new file to its owner
-            os.replace(file, to / file.name)
-        partial.rmdir()
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(
-            f"--to: could not write {to} ({error}); make room or choose another folder."
-        ) from error
+        (partial / PROVENANCE).write_bytes(as_json(told))
+        (partial / CARD).write_bytes(model_card(folder, name, str(rounding)).encode())
     return rounding
 
 
@@ -166,17 +147,12 @@ def save(model: Any, checkpoint: Checkpoint, to: Path, max_shard_size: str = SHA
     checkpoint.processor().save_pretrained(to)
 
 
-def _refuse_what_is_needed(to: Path, folder: RunFolder, checkpoint: Checkpoint) -> None:
-    """Raises UserError where an export would replace files of a run, or the model that its stages are made from."""
+def _refuse_the_run(to: Path, folder: RunFolder) -> None:
+    """Raises UserError where an export would replace files of the run that it is made from."""
     place = to.resolve()
-    inside = {folder.last.resolve(), folder.stage("").resolve()} & {place, *place.parents}
-    if place == folder.path.resolve() or inside or (to / "stages").exists():
-        raise UserError(f"--to: {to} holds a run, which an export would destroy; choose another folder.")
-    # New weights need only the shape: an export may take the place of the weights that lie there.
-    if not checkpoint.from_scratch and place == Path(checkpoint.location).resolve():
-        raise UserError(
-            f"--to: {to} is the run's model.path, which all its stages need; choose another folder."
-        )
+    kept = {folder.last.resolve(), folder.stage("").resolve()} & {place, *place.parents}
+    if place == folder.path.resolve() or kept:
+        raise UserError(f"--to: {to} holds a run, which would be destroyed; choose another folder.")
 
 
 def _proved(model: Any, checkpoint: Checkpoint, folder: RunFolder, stage: str) -> Any:

@@ -217,10 +217,11 @@ def test_an_export_never_destroys_a_run_or_its_base_model(
     run = run_on(checkpoint, finished, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for to in (run, run / "stages/02-word", run / "last", finished.path):
-        with pytest.raises(UserError, match="holds a run, which an export would destroy"):
+        with pytest.raises(UserError, match="holds a run, which would be destroyed"):
             export(run, None, to, overwrite=True)
-    with pytest.raises(UserError, match=r"is the run's model\.path"):
-        export(run, None, checkpoint, overwrite=True)
+    for to in (checkpoint, checkpoint / "inside"):
+        with pytest.raises(UserError, match=r"and model\.path .*, which is read, hold one another"):
+            export(run, None, to, overwrite=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -245,7 +246,19 @@ def test_with_overwrite_files_of_the_same_names_are_replaced_and_others_stay(
     export(finished.path, None, tmp_path / "model", overwrite=True)
     assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "llava"
     assert (tmp_path / "model" / "mine").read_text() == "mine"
-    assert not (tmp_path / "model.part").exists()
+    assert not list((tmp_path / "model").glob(".*"))
+
+
+def test_a_folder_beside_it_stays_and_the_present_folder_can_be_filled(
+    finished: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("to", "to.part"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "to.part" / "mine").write_text("mine")
+    monkeypatch.chdir(tmp_path / "to")
+    export(finished.path, None, Path("."))
+    assert (tmp_path / "to" / "model.safetensors").exists()
+    assert (tmp_path / "to.part" / "mine").read_text() == "mine"
 
 
 def test_mistakes_are_named(finished: TinyRun, tmp_path: Path) -> None:

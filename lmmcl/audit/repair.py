@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,20 +9,18 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from lmmcl.audit.audit import Audit, Auditor, Verdict
-from lmmcl.checkpoint import as_json, write_atomically
+from lmmcl.checkpoint import as_json
 from lmmcl.errors import UserError
 from lmmcl.evaluation.summary import Estimate
 from lmmcl.export import CARD, PROVENANCE, SHARD
+from lmmcl.loading import Checkpoint
+from lmmcl.new_folder import check_new_folder, new_folder
 from lmmcl.provenance import without_paths
 
 
 def check_target(to: Path, models: Sequence[str]) -> None:
     """Raises UserError unless a folder can be made, or is empty; called before anything is measured."""
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"--to: {to} must be a new or an empty folder; choose another one.")
-    for model in models:
-        if Path(model).exists() and to.resolve() == Path(model).resolve():
-            raise UserError(f"--to: {to} is one of the two models; choose another folder.")
+    check_new_folder(to, {model: Path(Checkpoint(model).location) for model in models}, None)
 
 
 def repaired(audit: Audit) -> Verdict:
@@ -66,29 +62,15 @@ def write_repaired(auditor: Auditor, audit: Audit, to: Path) -> Verdict:
     """
     verdict = repaired(audit)
     voice = auditor.two.voices["tuned"]
-    partial = to.with_name(to.name + ".part")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with new_folder(to) as partial:
         model = auditor.speaker.as_stored(verdict.candidate)
         # As in lmmcl.export: save_pretrained refuses generation settings that contradict each other.
         model.generation_config = GenerationConfig()
         model.save_pretrained(partial, max_shard_size=SHARD)
         voice.generation.to_json_file(partial / GENERATION_CONFIG_NAME)
         voice.fresh().save_pretrained(partial)
-        write_atomically(partial / PROVENANCE, as_json(_lineage(audit, verdict)))
-        write_atomically(partial / CARD, _card(audit, verdict).encode())
-        to.mkdir(parents=True, exist_ok=True)
-        for file in sorted(partial.iterdir(), key=lambda path: path.name == PROVENANCE):
-            if file.is_file():
-                shutil.copymode(partial / PROVENANCE, file)  # safetensors keeps a new file to its owner
-            os.replace(file, to / file.name)
-        partial.rmdir()
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(
-            f"--to: could not write {to} ({error}); make room or choose another folder."
-        ) from error
+        (partial / PROVENANCE).write_bytes(as_json(_lineage(audit, verdict)))
+        (partial / CARD).write_bytes(_card(audit, verdict).encode())
     return verdict
 
 

@@ -9,8 +9,9 @@ from typing_extensions import override
 
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
-from lmmcl.merge.pieces import Piece, TensorPieces, landed
-from lmmcl.merge.ties import Ballot, least_kept, trimmed
+from lmmcl.merge.pieces import Piece, landed
+from lmmcl.merge.threshold import kept_values
+from lmmcl.merge.ties import Ballot
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.weights import local
@@ -76,8 +77,8 @@ class TIES(Mitigation):
             module.sequence.measure(trainer, module, f"before {self.name}")
         for name, parameter in module.trained_parameters().items():
             start, base = self.tensors.pop(f"start/{name}"), self.tensors[f"base/{name}"]
-            least = least_kept(TensorPieces(name, start, [parameter]), self.keep)
-            vector = trimmed(local(parameter).detach() - local(start), least)
+            change = local(parameter).detach() - local(start)
+            vector = torch.where(kept_values(change, self.keep, start), change, 0.0)
             ballot = self._ballot(name, base)
             ballot.cast_(vector)
             piece = Piece(0, local(base), [local(parameter).detach()])

@@ -1,19 +1,14 @@
 """Model Breadcrumbs: leave out the largest and the smallest values of every task vector."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lmmcl.merge.pieces import Piece, Pieces, landed
 from lmmcl.merge.task_arithmetic import total
-from lmmcl.merge.ties import least_kept
-
-
-def between(vector: Tensor, least: float, beyond: float) -> Tensor:
-    """A task vector with only the values whose magnitude is at least ``least`` and below ``beyond``."""
-    size = vector.abs()
-    return torch.where((size >= least) & (size < beyond), vector, 0.0)
+from lmmcl.merge.ties import most
 
 
 def breadcrumbs(tensor: Pieces, smallest: float, largest: float, weight: float) -> Callable[[Piece], Tensor]:
@@ -28,13 +23,15 @@ def breadcrumbs(tensor: Pieces, smallest: float, largest: float, weight: float) 
         weight: λ.
     """
     limits = [
-        (least_kept(tensor, 1.0 - smallest, which), least_kept(tensor, largest, which))
-        for which in range(tensor.models)
+        (most(tensor, 1.0 - smallest, which), most(tensor, largest, which)) for which in range(tensor.models)
     ]
 
     def merged(piece: Piece) -> Tensor:
-        vectors = piece.vectors()
-        kept = [between(vector, *limit) for vector, limit in zip(vectors, limits, strict=True)]
+        vectors, positions = piece.vectors(), partial(tensor.positions, piece)
+        kept = []
+        for vector, (above, beyond) in zip(vectors, limits, strict=True):
+            between = above.holds(vector, positions) & ~beyond.holds(vector, positions)
+            kept.append(torch.where(between, vector, 0.0))
         return landed(piece, vectors, weight * total(kept))
 
     return merged

@@ -23,11 +23,24 @@ def happens(positions: Tensor, probability: float, *key: int | str) -> Tensor:
     Returns:
         bool, of the shape of the positions.
     """
+    return _shifted(words(positions, *key), 32) < round(probability * 2**32)
+
+
+def words(positions: Tensor, *key: int | str) -> Tensor:
+    """A random 64-bit word for each position, those of no two the same.
+
+    Args:
+        positions: from 0, int64, of any shape.
+        key: what they are drawn for.
+
+    Returns:
+        int64, of the shape of the positions.
+    """
     seed = int(draw(1, *key).view(np.int64)[0])
     word = (positions + 1) * _STEP + seed
     word = (word ^ _shifted(word, 30)) * _FIRST
     word = (word ^ _shifted(word, 27)) * _SECOND
-    return _shifted(word ^ _shifted(word, 31), 32) < round(probability * 2**32)
+    return word ^ _shifted(word, 31)
 
 
 def _shifted(word: Tensor, bits: int) -> Tensor:

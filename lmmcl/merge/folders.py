@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmmcl.checkpoint import as_json, write_atomically
+from lmmcl.checkpoint import as_json
 from lmmcl.errors import UserError
 from lmmcl.merge.model_folder import INDEX, ModelFolder, located
 from lmmcl.merge.pieces import FilePieces, Merge, Piece
 from lmmcl.merge.tensor_file import TensorFileWriter
 from lmmcl.merge.tuned import open_base, open_tuned
+from lmmcl.new_folder import check_new_folder, new_folder
 from lmmcl.provenance import without_paths
 
 PROVENANCE = "lmmcl.json"
@@ -68,7 +68,7 @@ def merge_folders(
     Args:
         base: folder or hub id of the base model.
         tuned: folders or hub ids of models tuned from it, or of LoRA adapters.
-        to: folder to make. Until it is whole it is called ``to``.part.
+        to: folder to make, in one step.
         merge: of one tensor.
         told: what ``lmmcl.json`` is to say of it.
         overwrite: replace files of the same names in a folder that holds some, and all weights that lie there.
@@ -76,15 +76,12 @@ def merge_folders(
     Raises:
         UserError: the models do not fit each other, or ``to`` holds something, is one of them, or cannot be written.
     """
-    _check_target(to, [base, *tuned], overwrite)
+    check_target(to, [base, *tuned], overwrite)
     model = open_base(base)
     models = [open_tuned(model, path) for path in tuned]
     _check_kinds(model, models)
     size = sum(math.prod(model.shape(key)) * model.dtype(key).itemsize for key in model.keys())
-    partial = to.with_name(to.name + ".part")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with new_folder(to) as partial:
         if (free := shutil.disk_usage(partial).free) < size:
             raise OSError(f"the merge takes {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
         for file in sorted({file for pattern in _BESIDE for file in model.folder.glob(pattern)}):
@@ -96,15 +93,8 @@ def merge_folders(
                 "metadata": {"total_size": size},
                 "weight_map": {key: model.file(key) for key in model.keys()},
             }
-            write_atomically(partial / INDEX, as_json(index))
-        write_atomically(partial / PROVENANCE, as_json({"merge": told}))
-        _move(partial, to)
-    except OSError as error:
-        raise UserError(
-            f"--to: could not write {to} ({error}); make room or choose another folder."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            (partial / INDEX).write_bytes(as_json(index))
+        (partial / PROVENANCE).write_bytes(as_json({"merge": told}))
     return moved
 
 
@@ -180,34 +170,18 @@ def _check_kinds(base: ModelFolder, tuned: Sequence[ModelFolder]) -> None:
         raise UserError("a merge needs at least one tuned model.")
 
 
-def _check_target(to: Path, inputs: Sequence[str], overwrite: bool) -> None:
-    """Refuses to write over anything, and over what is read in any case."""
-    place = to.resolve()
-    for name in inputs:
-        source = located(name).resolve()
-        if place == source or source in place.parents or place in source.parents:
-            raise UserError(f"--to: {to} and {name}, which is read, hold one another; choose another folder.")
-    if (to / "stages").exists():
-        raise UserError(f"--to: {to} holds a run, which a merge would destroy; choose another folder.")
-    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not overwrite)):
-        raise UserError(
-            f"--to: {to} must be a new or an empty folder; choose another one, or add --overwrite."
-        )
+def check_target(to: Path, inputs: Sequence[str], overwrite: bool) -> None:
+    """Refuses to write over anything, and over what is read in any case.
 
+    Args:
+        to: folder to make.
+        inputs: folders or hub ids that are read.
+        overwrite: allow a folder that holds something.
 
-def _move(partial: Path, to: Path) -> None:
-    """Gives the finished folder its name; in a folder that is kept, weights come last and older ones go."""
-    if to.is_symlink() or (to.exists() and any(to.iterdir())):
-        new = {file.name for file in partial.iterdir()}
-        for stale in to.glob("model*.safetensors*"):
-            if stale.name not in new:
-                stale.unlink()  # a loader would prefer the one file of an older export to the new shards
-        for file in sorted(partial.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-            os.replace(file, to / file.name)
-        return
-    if to.exists():
-        to.rmdir()
-    os.replace(partial, to)
+    Raises:
+        UserError: see above.
+    """
+    check_new_folder(to, {name: located(name) for name in inputs}, overwrite)
 
 
 def provenance(base: str, tuned: Sequence[str], method: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lmmcl.merge.pieces import Piece, Pieces, landed
-from lmmcl.merge.threshold import kth_largest, share_of
+from lmmcl.merge.threshold import ALL, NONE, Largest, largest, share_of
 
 
 @dataclass
@@ -50,8 +51,8 @@ class Ballot:
         return torch.where(balance > 0, up, torch.where(balance < 0, down, 0.0))
 
 
-def least_kept(tensor: Pieces, keep: float, which: int = 0) -> float:
-    """The magnitude from which on a task vector's values are kept: ``keep`` of them are, and those equal to the last.
+def most(tensor: Pieces, keep: float, which: int = 0) -> Largest:
+    """The largest values of a task vector; zeros, which change nothing, do not count.
 
     Args:
         tensor: with task vectors.
@@ -60,15 +61,25 @@ def least_kept(tensor: Pieces, keep: float, which: int = 0) -> float:
     """
     count = share_of(keep, tensor.numel)
     if count == 0:
-        return torch.inf
+        return NONE
     if count >= tensor.numel:
-        return 0.0
-    return kth_largest(lambda: (piece.vectors()[which] for piece in tensor), count, tensor.shared)
+        return ALL
+    return largest(
+        lambda: ((piece.vectors()[which], partial(tensor.positions, piece)) for piece in tensor),
+        count,
+        tensor.shared,
+    )
 
 
-def trimmed(vector: Tensor, least: float) -> Tensor:
-    """A task vector without the values whose magnitude is below ``least``."""
-    return torch.where(vector.abs() >= least, vector, 0.0)
+def trimmed(vector: Tensor, kept: Largest, positions: Callable[[], Tensor]) -> Tensor:
+    """A task vector with its largest values only.
+
+    Args:
+        vector: some of its values, (values,).
+        kept: which those are.
+        positions: gives the places of the values, see `lmmcl.merge.pieces.Pieces.positions`.
+    """
+    return torch.where(kept.holds(vector, positions), vector, 0.0)
 
 
 def ties(tensor: Pieces, keep: float, weight: float) -> Callable[[Piece], Tensor]:
@@ -82,13 +93,13 @@ def ties(tensor: Pieces, keep: float, weight: float) -> Callable[[Piece], Tensor
         keep: share of each task vector's values to keep, those of largest magnitude, in [0, 1].
         weight: λ.
     """
-    least = [least_kept(tensor, keep, which) for which in range(tensor.models)]
+    kept = [most(tensor, keep, which) for which in range(tensor.models)]
 
     def merged(piece: Piece) -> Tensor:
         vectors = piece.vectors()
         ballot = Ballot.empty(vectors[0])
-        for vector, limit in zip(vectors, least, strict=True):
-            ballot.cast_(trimmed(vector, limit))
+        for vector, largest_of in zip(vectors, kept, strict=True):
+            ballot.cast_(trimmed(vector, largest_of, partial(tensor.positions, piece)))
         return landed(piece, vectors, weight * ballot.mean())
 
     return merged

@@ -159,7 +159,7 @@ def test_a_merge_never_writes_over_anything(tiny: Path, tuned: Path, tmp_path: P
     for to in (base, other, base / "inside", tmp_path):
         with pytest.raises(UserError, match="which is read, hold one another"):
             write(base, other, to, overwrite=True)
-    with pytest.raises(UserError, match="holds a run, which a merge would destroy"):
+    with pytest.raises(UserError, match="holds a run, which would be destroyed"):
         write(base, other, tmp_path / "run", overwrite=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -174,7 +174,21 @@ def test_with_overwrite_old_weights_go_and_other_files_stay(tiny: Path, tuned: P
     assert (to / "mine").read_text() == "old"
     assert sorted(path.name for path in to.glob("model*")) == [SINGLE]
     assert (to / "config.json").read_bytes() == (tiny / "config.json").read_bytes()
-    assert not list(tmp_path.glob("*.part"))
+    assert [path.name for path in tmp_path.iterdir()] == ["to"]
+
+
+def test_a_model_beside_the_target_is_read_and_stays(tiny: Path, tuned: Path, tmp_path: Path) -> None:
+    beside = Path(shutil.copytree(tuned, tmp_path / "out.part"))
+    found = write(tiny, beside, tmp_path / "out")
+    assert found.keys() == load_file(beside / SINGLE).keys()
+
+
+def test_the_merge_can_be_written_where_one_stands(
+    tiny: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "to").mkdir()
+    monkeypatch.chdir(tmp_path / "to")
+    assert write(tiny, tuned, Path(".")).keys() == load_file(tiny / SINGLE).keys()
 
 
 def test_it_tells_how_far_it_went(tiny: Path, tuned: Path, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from lmmcl.merge.dare import dare, dropped
 from lmmcl.merge.methods import METHODS, method_of, settings_of
 from lmmcl.merge.pieces import Merge
 from lmmcl.merge.task_arithmetic import task_arithmetic
-from lmmcl.merge.threshold import kth_largest
 from lmmcl.merge.ties import ties
 from lmmcl.merge.wise_ft import wise_ft
 from tests.merge.two_models import merged
@@ -150,13 +149,30 @@ def test_pieces_change_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert (not torch.equal(whole, base) and not torch.equal(whole, tuned)) or method == "task_arithmetic"
 
 
-def test_the_kth_largest_is_that_of_a_sort_also_where_values_are_equal() -> None:
+HALVES = {
+    "TIES": (partial(ties, keep=0.2, weight=1.0), 0.2),
+    "Breadcrumbs": (partial(breadcrumbs, smallest=0.7, largest=0.1, weight=1.0), 0.2),
+}
+
+
+@pytest.mark.parametrize("method", HALVES)
+@pytest.mark.parametrize("same", [False, True])
+def test_a_change_of_few_magnitudes_keeps_the_share_that_was_asked_for(method: str, same: bool) -> None:
+    merge, share = HALVES[method]
     generator = torch.Generator().manual_seed(0)
-    smooth = torch.randn(5000, generator=generator) * 1e-3
-    for values in (smooth, smooth.bfloat16().float(), torch.zeros(50), torch.tensor([3e38, 1e-42, -5.0])):
-        order = values.abs().sort(descending=True).values
-        for k in {1, 2, len(values) // 3, len(values)}:
-            assert kth_largest(lambda v=values: v.split(700), k) == float(order[k - 1])  # type: ignore[misc]
+    base = torch.ones(40, 25, dtype=torch.bfloat16)
+    step = (
+        torch.full_like(base, 2**-7) if same else 2**-7 * torch.randint(1, 4, base.shape, generator=generator)
+    )
+    tuned = (base + step).bfloat16()
+    assert len((tuned - base).unique()) == (1 if same else 3)
+    assert int((merged(merge, base, tuned) != base).sum()) == round(share * base.numel())
+
+
+def test_ties_of_a_model_with_itself_is_that_of_the_model_alone() -> None:
+    base = torch.zeros(1000, dtype=torch.bfloat16)
+    merge: Merge = partial(ties, keep=0.3, weight=1.0)
+    assert torch.equal(merged(merge, base, base + 1, base + 1), merged(merge, base, base + 1))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lmmcl.merge.model_tailor import compensated, damped, importance, kept_values
+from lmmcl.merge.model_tailor import compensated, damped, importance, tailored
+from lmmcl.merge.threshold import kept_values
 
 
 def layer(rows: int = 6, width: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -17,7 +18,7 @@ def layer(rows: int = 6, width: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_compensation_lowers_the_layers_output_error_against_plain_masking(keep: float) -> None:
     change, inputs = layer()
     hessian = damped(inputs.T @ inputs, 1e-4)
-    kept = kept_values(importance(change, hessian), keep, change.numel(), False)
+    kept = kept_values(importance(change, hessian), keep, change)
     patch = compensated(change, kept, hessian)
     assert torch.equal(patch != 0, kept)
     masked = torch.where(kept, change, 0.0)
@@ -53,7 +54,7 @@ def test_with_all_kept_nothing_is_compensated_and_with_nothing_kept_nothing_is_l
     torch.testing.assert_close(
         compensated(change, torch.ones_like(change, dtype=torch.bool), hessian), change, rtol=1e-3, atol=1e-3
     )
-    assert not compensated(change, kept_values(change, 0.0, change.numel(), False), hessian).any()
+    assert not compensated(change, kept_values(change, 0.0, change), hessian).any()
 
 
 def test_inputs_that_do_not_depend_on_each_other_leave_nothing_to_compensate() -> None:
@@ -66,7 +67,7 @@ def test_inputs_that_do_not_depend_on_each_other_leave_nothing_to_compensate() -
 def test_so_many_values_are_kept_as_asked_and_those_matter_most() -> None:
     change, inputs = layer()
     scores = importance(change, damped(inputs.T @ inputs, 0.01))
-    kept = kept_values(scores, 0.25, change.numel(), False)
+    kept = kept_values(scores, 0.25, change)
     assert int(kept.sum()) == round(0.25 * change.numel())
     assert float(scores[kept].min()) > float(scores[~kept].max())
     # Where a value can be replaced by others, it matters less than one of its size that cannot.
@@ -78,5 +79,12 @@ def test_so_many_values_are_kept_as_asked_and_those_matter_most() -> None:
 def test_a_layer_that_nothing_reached_keeps_its_most_salient_values_as_they_are() -> None:
     change, _ = layer()
     hessian = damped(torch.zeros(12, 12), 0.01)
-    kept = kept_values(importance(change, hessian), 0.3, change.numel(), False)
+    kept = kept_values(importance(change, hessian), 0.3, change)
     torch.testing.assert_close(compensated(change, kept, hessian), torch.where(kept, change, 0.0))
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_bf16_tensor_whose_values_all_moved_alike_differs_in_the_share_that_is_kept(fitted: bool) -> None:
+    base = torch.zeros(30, 20, dtype=torch.bfloat16)
+    patched = tailored(base, base + 1, torch.eye(20) if fitted else None, 0.1)
+    assert int((patched != base).sum()) == 60
