@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from lmmcl.errors import UserError
+from lmmcl.evaluation.callback_kinds import is_mitigation
 from lmmcl.evaluation.matrix import Cell, Matrix, Stage
 from lmmcl.provenance import HUB_ID, data_of, without_paths
 from lmmcl.run_folder import LINEAGE, RunFolder
@@ -150,11 +151,11 @@ class _Card:
         return _table(head, lines) if lines else ""
 
     def mitigations(self) -> str:
-        """The callbacks that were listed and their settings, but for the one that measures."""
+        """The callbacks that fight forgetting, and their settings."""
         found = []
         for path, settings in self.config["callbacks"]:
             name = path.rpartition(".")[2]
-            if name != "HeldOutEvaluation":
+            if is_mitigation(path):
                 values = [f"{k} {without_paths(v)}" for k, v in settings.items() if k != "name"]
                 found.append(f"{name} ({', '.join(values)})" if values else name)
         return ", ".join(found)

@@ -157,7 +157,7 @@ def _note(chart: Chart, plane: _Plane, note: Note) -> list[str]:
     last = note.x >= chart.x_range[1]
     if note.back is None:
         triangle = svg.mark(4, x, y, 5.5, f"dot {note.kind}")
-        words = (x - 10, y + 4, "note end") if last else (x, y + 20, "note mid")
+        words = (x + 6, y + 22, "note end") if last else (x, y + 20, "note mid")
         return [triangle, svg.text(note.text, words[0], words[1], f"{words[2]} {note.kind}")]
     top = plane.y(note.back)
     shaft = svg.element("line", x1=x, x2=x, y1=y, y2=top + 7, class_=f"arrow {note.kind}")

@@ -122,7 +122,8 @@ def _held_out(axes: Axes, matrix: Matrix, tasks: Sequence[str], summary: Summary
     axes.yaxis.set_major_formatter(lambda value, _: signed(value))
     names = [*tasks, "mean"]
     _end_labels(axes, names, [*change[-1].tolist(), float(mean[-1])], [MUTED] * len(tasks) + [INK], "mean")
-    _worst(axes, mean)
+    if len(mean) > 2:  # a single stage is no worst one
+        _worst(axes, mean)
 
 
 def _worst(axes: Axes, mean: Scores) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
+from lmmcl.evaluation.callback_kinds import is_mitigation
 from lmmcl.provenance import data_of, without_paths
 from lmmcl.report.run_data import RunData
 from lmmcl.report.words import listed
 
 _NOT_SETTINGS = {"run", "resume", "root", "num_workers", "ckpt_path"}
-_MEASURES = "HeldOutEvaluation"
 
 
 def plan_rows(run: RunData) -> list[dict[str, str]]:
@@ -54,13 +54,21 @@ def recipe_text(recipe: Any) -> str:
 
 
 def mitigations(run: RunData) -> list[tuple[str, str]]:
-    """Name and settings of every callback but the one that measures."""
-    found = []
-    for path, settings in run.config.get("callbacks", []):
-        name = path.rpartition(".")[2]
-        if name != _MEASURES:
-            found.append((name, settings_text(settings)))
-    return found
+    """Name and settings of every callback that fights forgetting."""
+    return _callbacks(run, fights=True)
+
+
+def probes(run: RunData) -> list[tuple[str, str]]:
+    """Name and settings of every callback that measures or probes."""
+    return _callbacks(run, fights=False)
+
+
+def _callbacks(run: RunData, fights: bool) -> list[tuple[str, str]]:
+    return [
+        (path.rpartition(".")[2], settings_text(settings))
+        for path, settings in run.config.get("callbacks", [])
+        if is_mitigation(path) == fights
+    ]
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from lmmcl.report.chart_figure import chart_figure
 from lmmcl.report.comparison import comparison
 from lmmcl.report.curves import curves
 from lmmcl.report.heat_map import heat_map
+from lmmcl.report.price import HELD_OUT, Price
 from lmmcl.report.style import save
 
 
@@ -42,7 +43,7 @@ def draw_charts(charts: Sequence[Chart], folder: Path) -> list[Path]:
 
 
 def draw_comparison(
-    runs: Mapping[str, Sequence[Summary]], folder: Path, front: Sequence[str] = ()
+    runs: Mapping[str, Sequence[Summary]], folder: Path, front: Sequence[str] = (), price: Price = HELD_OUT
 ) -> list[Path]:
     """Writes ``comparison.png`` and ``.svg`` of several runs, each given by the summaries of its seeds.
 
@@ -50,9 +51,10 @@ def draw_comparison(
         runs: name of a way to train -> the summaries of its seeds.
         folder: made if need be.
         front: names of those on the Pareto front.
+        price: what learning is set against.
 
     Returns:
         The written paths.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return save(comparison(runs, front), folder / "comparison", "Learning against held-out change")
+    return save(comparison(runs, front, price), folder / "comparison", f"Learning against {price.name}")

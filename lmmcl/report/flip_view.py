@@ -15,6 +15,8 @@ CAUSES = {
     "format": "the gold answer is there, in a form the scorer does not accept",
     "unreadable": "could not be read",
 }
+_WAS = {"content": "was wrong", "format": "was in another form", "unreadable": "was unreadable"}
+"""The same causes of what was gained: they are those of the earlier answer."""
 _SHOWN = 6
 
 
@@ -28,7 +30,7 @@ class FlipExample:
     gold: str
     before: str
     after: str
-    cause: str
+    tag: str
     critical: bool
     picture: str
 
@@ -95,7 +97,7 @@ def _example(one: FlippedExample) -> FlipExample:
         shortened(gold_text(one.gold)),
         shortened(one.before),
         shortened(one.after),
-        one.cause,
+        f"lost: {one.cause}" if one.direction == "lost" else f"gained; {_WAS[one.cause]}",
         one.critical,
         data_uri(one.picture),
     )

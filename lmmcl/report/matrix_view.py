@@ -62,7 +62,8 @@ def cell_intervals(run: RunData) -> Intervals:
         results: list[Mapping[str, TaskResult]] = [{task: store.read(stage.name, task)} for stage in finals]
         scores = example_scores(results, task)
         # The streams of the summary: its intervals and these belong to the same draws.
-        draws = resampled_means(scores, (0, zlib.crc32(task.encode())), RESAMPLES)
+        seed = (0, zlib.crc32(task.encode()))
+        draws = resampled_means(scores, seed, RESAMPLES, results[0][task].groups)
         for k, stage in enumerate(finals):
             found[stage.title, task] = (*interval(draws[:, k]), *interval(draws[:, k] - draws[:, 0]))
     return found

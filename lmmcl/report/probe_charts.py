@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,55 @@ from lmmcl.report.style import signed
 _MOST = 8
 """So many lines are told apart in one chart; the tables hold all."""
 _LAYER = re.compile(r"layer (\d+) (.+)")
+_RANK = re.compile(r"(.+) ((numerical|stable|entropy) rank)")
+_RANKS = {
+    "numerical rank": "Numerical: singular values that rounding cannot have made.",
+    "stable rank": "Stable: the sum of the squared singular values over the largest squared one.",
+    "entropy rank": "Entropy: exp of the entropy of the singular values as shares of their sum.",
+}
+
+
+def probe_charts(run: RunData) -> list[tuple[Chart, str]]:
+    """The charts of all probes, no two of one title, and how each goes with the held-out change, in words."""
+    found = [
+        (chart, correlation_words(part, run.correlations, probe.name))
+        for probe in run.probes
+        for part in _by_rank(probe)
+        if (chart := probe_chart(run, part)) is not None
+    ]
+    titles = [chart.title for chart, _ in found]
+    return [
+        (
+            replace(chart, title=f"{chart.title}: {chart.unit}") if titles.count(chart.title) > 1 else chart,
+            words,
+        )
+        for chart, words in found
+    ]
+
+
+def _by_rank(probe: Probe) -> list[Probe]:
+    """A probe of several kinds of rank as one for each, its series called by their group; any other as it is."""
+    matches = {name: _RANK.fullmatch(name) for name in probe.series}
+    if not matches or not all(matches.values()):
+        return [probe]
+    parts = []
+    for kind, about in _RANKS.items():
+        short = {name: match[1] for name, match in matches.items() if match is not None and match[2] == kind}
+        rows = [
+            replace(row, values={short[n]: v for n, v in row.values.items() if n in short})
+            for row in probe.rows
+        ]
+        if short:
+            parts.append(
+                replace(
+                    probe,
+                    name=f"{probe.name.removesuffix(' rank')} {kind}",
+                    title=f"{probe.title}: {kind.removesuffix(' rank')}",
+                    about=f"{probe.about} {about}",
+                    rows=tuple(rows),
+                )
+            )
+    return parts
 
 
 def probe_chart(run: RunData, probe: Probe) -> Chart | None:
@@ -34,9 +84,15 @@ def strongest(correlations: Sequence[ProbeCorrelation]) -> list[ProbeCorrelation
     return sorted(known, key=lambda one: (-abs(one.correlation.pearson.value), one.probe, one.series))
 
 
-def correlation_words(probe: Probe, correlations: Sequence[ProbeCorrelation]) -> str:
-    """How the probe's most telling series goes with the held-out change over the stages; "" where nothing is known."""
-    found = strongest([one for one in correlations if one.probe == probe.name])
+def correlation_words(probe: Probe, correlations: Sequence[ProbeCorrelation], log: str) -> str:
+    """How the probe's most telling series goes with the held-out change over the stages; "" where nothing is known.
+
+    Args:
+        probe: that is shown: a log of the run, or the part of one that holds one kind of rank.
+        correlations: of all series of the run.
+        log: name of the whole log.
+    """
+    found = strongest([shown for one in correlations if (shown := _shown(probe, one, log)) is not None])
     if not found:
         return ""
     best = found[0].correlation.pearson
@@ -46,6 +102,14 @@ def correlation_words(probe: Probe, correlations: Sequence[ProbeCorrelation]) ->
         f"Correlation of \u201c{found[0].series}\u201d with the held-out change over {found[0].correlation.n} stages: "
         f"{signed(best.value, 2)}{between}."
     )
+
+
+def _shown(probe: Probe, one: ProbeCorrelation, log: str) -> ProbeCorrelation | None:
+    """The correlation under the name that its series has in a chart; None if the chart does not hold it."""
+    if one.probe != log or probe.name == log:
+        return one if one.probe == probe.name else None
+    match = _RANK.fullmatch(one.series)
+    return replace(one, series=match[1]) if match is not None and probe.name.endswith(match[2]) else None
 
 
 def _over_steps(run: RunData, probe: Probe) -> Chart:
@@ -63,6 +127,7 @@ def _over_steps(run: RunData, probe: Probe) -> Chart:
         for i, name in enumerate(shown)
     ]
     more = f" Shown: the {len(shown)} of {len(columns)} that move most." if len(shown) < len(columns) else ""
+    first = min(x for line in lines for x in line.x)
     return Chart(
         f"probe_{probe.name}",
         probe.title,
@@ -70,8 +135,9 @@ def _over_steps(run: RunData, probe: Probe) -> Chart:
         lines,
         unit=probe.unit,
         x_title="training on" if run.stage_spans else "optimizer steps",
-        ticks=run.stage_spans,
-        rules=run.stage_ends[:-1],
+        # A share of what was lost is not known of the base model: no stage stands before the axis begins.
+        ticks=[(middle, task) for middle, task in run.stage_spans if middle >= first],
+        rules=[end for end in run.stage_ends[:-1] if end >= first],
     )
 
 

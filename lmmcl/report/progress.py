@@ -1,8 +1,7 @@
-"""One line of progress for a whole sequence, the plan before it, a table after every stage, the summary at the end."""
+"""One line of progress for a whole sequence, below what is said of it in any case."""
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -15,25 +14,18 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from lmmcl.cost import read_cost
-from lmmcl.data.task import Task
-from lmmcl.evaluation.matrix import Matrix
 from lmmcl.foreseen import foresee
 from lmmcl.model import ContinualLMM
-from lmmcl.plan import plan
-from lmmcl.report.artefacts import load_summary
 from lmmcl.report.clock import SequenceClock, clock_text
-from lmmcl.report.terminal import final_summary, stage_table
-from lmmcl.report.write_run import REPORT
+from lmmcl.report.news import SequenceNews, place_text
 
 _EVERY_SECONDS = 0.5
 _PLAIN_EVERY_SECONDS = 10.0
 _NARROWEST_BAR = 6
-_FILE_WIDTH = 100
 
 
-class SequenceProgress(ProgressBar):
-    """What a user sees of a sequence; only the first process shows anything.
+class SequenceProgress(SequenceNews, ProgressBar):
+    """What `SequenceNews` says, and how far a sequence is; only the first process shows anything.
 
     On a terminal one line is kept up to date below what was printed; elsewhere plain lines are printed, at most one
     every ten seconds, without control characters.
@@ -43,9 +35,7 @@ class SequenceProgress(ProgressBar):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        super().__init__()
-        self.console = console or _console()
-        self._on = True
+        super().__init__(console)
         self._live: Live | None = None
         self._clock = SequenceClock([])
         self._position = (0, 0)
@@ -67,18 +57,10 @@ class SequenceProgress(ProgressBar):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         assert isinstance(pl_module, ContinualLMM)
-        if not trainer.is_global_zero:
-            self.disable()
         if not self._on:
             return
         pl_module.sequence.report_progress = lambda task, done, total: self._measure(
             pl_module, task, done, total
-        )
-        pl_module.sequence.report_notice = lambda text: self.console.print(
-            text, highlight=False, soft_wrap=True
-        )
-        pl_module.sequence.report_stage = lambda matrix, name, variant: self._stage(
-            pl_module, matrix, name, variant
         )
         self._say(f"loading {pl_module.hparams['path']}", "", 0.0, force=True)
         if self.console.is_terminal:
@@ -89,23 +71,15 @@ class SequenceProgress(ProgressBar):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
         assert isinstance(pl_module, ContinualLMM)
         if self._on:
             data = pl_module.data
             self._clock = SequenceClock(
                 [foresee(data, i, pl_module.mitigations).steps for i in range(len(data.tasks))]
             )
-            self.console.print(plan(trainer, pl_module))
 
     # During
-
-    @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, ContinualLMM)
-        position = pl_module.sequence.position
-        if self._on and pl_module.hparams["resume"] and position.step and pl_module.task:
-            place = self._place(pl_module, pl_module.task)
-            self.console.print(f"going on with {place} after step {position.step}", highlight=False)
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -133,9 +107,7 @@ class SequenceProgress(ProgressBar):
             self._numbers = {"loss": float(pl_module.numbers["loss"]), **_without(self._numbers, "loss")}
             self._seen = now
         texts = [f"step {step}/{total}", *(f"{name} {value:.3g}" for name, value in self._numbers.items())]
-        self._say(
-            self._place(pl_module, pl_module.task), " · ".join(texts), step / total, force=step == total
-        )
+        self._say(place_text(pl_module, pl_module.task), " · ".join(texts), step / total, force=step == total)
         if step == total:
             self._numbers.pop("loss", None)
 
@@ -150,54 +122,22 @@ class SequenceProgress(ProgressBar):
         what = f"stage {stage} of {count}" if stage else "the base model"
         self._say(f"measuring {what}", f"{task} {done}/{total}", done / total)
 
-    def _stage(self, module: ContinualLMM, matrix: Matrix, name: str, variant: str) -> None:
-        if not variant:
-            self.console.print(stage_table(matrix, name))
-            return
-        stage = next(row for row in matrix.stages if (row.name, row.variant) == (name, variant))
-        groups = {"targets": matrix.targets, "held-out": matrix.held_out}
-        means = [
-            f"{group} {sum(stage.cells[task].score for task in tasks) / len(tasks):.1f}"
-            for group, tasks in groups.items()
-            if tasks and all(task in stage.cells for task in tasks)
-        ]
-        self.console.print(f"{stage.title}: {', '.join(means)}", highlight=False, soft_wrap=True)
-
-    def _place(self, module: ContinualLMM, task: Task) -> str:
-        return f"task {module.sequence.position.stage} of {len(module.data.tasks)} {task.name}"
-
     # After
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, ContinualLMM)
         self._stop()
-        if not self._on:
-            return
-        summary = load_summary(pl_module.run_path)
-        if summary is not None:
-            costs = read_cost(pl_module.run_path)
-            self.console.print(final_summary(pl_module.sequence.matrix, summary, self.console.width, costs))
-        page = pl_module.run_path / REPORT
-        if page.exists():
-            self.console.print(f"report: {page}", highlight=False, soft_wrap=True)
-        self.console.print(f"run: {pl_module.run_path}", highlight=False, soft_wrap=True)
+        super().on_fit_end(trainer, pl_module)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, ContinualLMM)
         self._stop()
-        if self._on:
-            self.console.print(f"answers and scores: {pl_module.run_path}", highlight=False, soft_wrap=True)
+        super().on_validation_end(trainer, pl_module)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._stop()
-        if self._on and isinstance(exception, SystemExit | KeyboardInterrupt):
-            saved = "all is saved" if isinstance(exception, SystemExit) else "the last checkpoint is whole"
-            self.console.print(
-                f"stopped as asked, {saved}: go on with --ckpt_path last", highlight=False, soft_wrap=True
-            )
+        super().on_exception(trainer, pl_module, exception)
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -238,8 +178,3 @@ class SequenceProgress(ProgressBar):
 
 def _without(numbers: dict[str, float], name: str) -> dict[str, float]:
     return {other: value for other, value in numbers.items() if other != name}
-
-
-def _console() -> Console:
-    """The standard output; a file or a pipe gets a width of its own, since no terminal says one."""
-    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)

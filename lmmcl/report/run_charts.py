@@ -67,7 +67,8 @@ def held_out_curves(run: RunData) -> Chart | None:
     high = [point.high for point in curve] if known else []
     lines.append(Line("mean", x, mean.tolist(), low, high, weight="bold"))
     worst, last = 1 + int(np.argmin(mean[1:])), len(mean) - 1
-    notes = [Note(x[worst], float(mean[worst]), f"worst {signed(mean[worst], 1)}", "loss")]
+    marked = Note(x[worst], float(mean[worst]), f"worst {signed(mean[worst], 1)}", "loss")
+    notes = [marked] if last > 1 else []  # a single stage is no worst one
     back = float(mean[last] - mean[worst])
     reach = max(5.0, float(np.abs(change).max()))
     if last > worst and back > 0.04 * reach:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +12,26 @@ from markupsafe import Markup
 from lmmcl import __version__
 from lmmcl.cost import StageCost, total_cost
 from lmmcl.evaluation.flipped_examples import FlippedExample
-from lmmcl.evaluation.probe_log import Probe
-from lmmcl.evaluation.summary import Estimate
+from lmmcl.evaluation.summary import Estimate, Summary
 from lmmcl.report import svg
 from lmmcl.report.answers import spells
 from lmmcl.report.chart import Chart
 from lmmcl.report.chart_svg import line_chart
-from lmmcl.report.facts import config_text, environment, facts, mitigations, plan_rows, recipe_text, title_of
+from lmmcl.report.facts import (
+    config_text,
+    environment,
+    facts,
+    mitigations,
+    plan_rows,
+    probes,
+    recipe_text,
+    title_of,
+)
 from lmmcl.report.flip_view import CAUSES, flip_rows
 from lmmcl.report.matrix_view import Intervals, matrix_view
 from lmmcl.report.page import render
 from lmmcl.report.pictures import data_uri
-from lmmcl.report.probe_charts import correlation_words, probe_chart
+from lmmcl.report.probe_charts import probe_charts
 from lmmcl.report.run_charts import (
     choice_charts,
     held_out_curves,
@@ -48,7 +57,7 @@ _SAMPLES = 24
 
 @dataclass(frozen=True)
 class ChartView:
-    """A chart in the page."""
+    """A chart in the page; ``unit`` is empty where the words above it say it already."""
 
     title: str
     about: str
@@ -59,7 +68,9 @@ class ChartView:
 
 def chart_view(chart: Chart, more: str = "") -> ChartView:
     """The chart and its texts."""
-    return ChartView(chart.title, chart.about, chart.unit, line_chart(chart), more)
+    said = f"{chart.title} {chart.about}".lower()
+    unit = "" if chart.unit in ("score", "points", "%") or chart.unit.lower() in said else chart.unit
+    return ChartView(chart.title, chart.about, unit, line_chart(chart), more)
 
 
 def run_page(
@@ -92,12 +103,13 @@ def run_page(
         "samples": [_sample(run, one) for one in _in_turns(run)],
         "flips": flip_rows(run, flipped) if run.done else [],
         "causes": CAUSES,
-        "probes": [view for probe in run.probes if (view := probe_view(run, probe)) is not None],
+        "probes": [chart_view(chart, more) for chart, more in probe_charts(run)],
         "unreadable": [chart_view(chart) for chart in (unreadable_chart(run),) if chart],
         "training": [chart_view(chart) for chart in training_charts(run)],
         "choices": [chart_view(chart) for chart in choice_charts(run)],
         "plan": plan_rows(run),
         "mitigations": mitigations(run),
+        "measuring": probes(run),
         "facts": facts(run),
         "environment": environment(run),
         "config": config_text(run),
@@ -188,14 +200,26 @@ def _cards(run: RunData) -> list[Card]:
     reach = max([1.0, *ends])
     cards = []
     for key, name, what in known:
-        estimate = run.summary[key]
-        if key == "recovery" and run.summary.worst_stage is not None:
-            worst = signed(run.summary["worst_held_out_change"].value, 1)
-            after = run.stage_name(run.summary.worst_stage).replace("_", " ")
-            what = f"since the worst stage of the held-out tasks, {after} ({worst})"
-        bar = interval_bar(estimate, reach) if estimate.defined else Markup("")
-        cards.append(Card(name, estimate, f"95 % {interval_text(estimate)}", what, bar))
+        estimate, between, bar = run.summary[key], "needs two targets", Markup("")
+        if key == "recovery":
+            what = _since(run, run.summary)
+            if run.done < 2:
+                estimate, between = Estimate(math.nan, math.nan, math.nan), "needs two stages"
+        if estimate.defined:
+            between, bar = f"95 % {interval_text(estimate)}", interval_bar(estimate, reach)
+        cards.append(Card(name, estimate, between, what, bar))
     return cards
+
+
+def _since(run: RunData, summary: Summary) -> str:
+    """What a recovery is counted from."""
+    if summary.worst_stage is None or run.done < 2:
+        return "what came back since the worst stage of the held-out tasks"
+    worst = signed(summary["worst_held_out_change"].value, 1)
+    after = run.stage_name(summary.worst_stage).replace("_", " ")
+    if summary.worst_stage == run.done:
+        return f"the last stage, {after}, is the worst of the held-out tasks ({worst})"
+    return f"since the worst stage of the held-out tasks, {after} ({worst})"
 
 
 def interval_bar(estimate: Estimate, reach: float) -> Markup:
@@ -219,12 +243,6 @@ def interval_bar(estimate: Estimate, reach: float) -> Markup:
         f"{signed(estimate.value, 1)} {interval_text(estimate)} on a line from −{reach:.0f} to +{reach:.0f}"
     )
     return svg.picture(parts, width, height, said, "interval")
-
-
-def probe_view(run: RunData, probe: Probe) -> ChartView | None:
-    """One probe's chart."""
-    chart = probe_chart(run, probe)
-    return chart_view(chart, correlation_words(probe, run.correlations)) if chart is not None else None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lmmcl.evaluation.paired_test import PairedTest, paired_test
 from lmmcl.evaluation.probe_correlation import ProbeCorrelation, held_out_changes, probe_correlations
 from lmmcl.evaluation.probe_log import read_probes
 from lmmcl.evaluation.run_scores import RunScores, read_run_scores
+from lmmcl.report.price import HELD_OUT, Price, price_of
 from lmmcl.report.run_data import check_folder
 from lmmcl.report.way_names import fighting, way_names
 
@@ -22,9 +23,7 @@ _RESAMPLES = 500
 """Of the runs, for the correlation of each of many series."""
 _TESTS = 200
 """So many pairs of ways are tested; with more, each against the first one."""
-
-
-COMPARED = ("target_learning", "held_out_change")
+LEARNED = "target_learning"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Way:
         members: positions of its runs among those compared.
         numbers: statistic -> mean and interval.
         costs: of each of its runs, in sum; None where a run has none.
-        on_front: whether no other way both learns more and loses less.
+        on_front: whether no other way both learns more and loses less, see `price`.
     """
 
     name: str
@@ -60,7 +59,7 @@ class RunsData:
     """Several runs as their report sees them.
 
     Args:
-        runs: finished ones that share targets and at least one held-out task.
+        runs: finished ones that share targets and, where any measured one, a held-out task.
         names: of their folders, as short as tells them apart.
         ways: in the order of their first runs.
         tests: between ways, or, where one run stands for each, between runs.
@@ -176,18 +175,20 @@ def _in_common(runs: list[RunScores], names: Sequence[str]) -> tuple[list[RunSco
 def _ways(runs: RunSet) -> list[Way]:
     groups = runs.groups(SEEDS)
     names = way_names([runs.runs[group.members[0]].settings for group in groups], SEEDS)
-    names_of = [name for name in COMPARED if all(name in group.numbers for group in groups)]
-    points = [(group.numbers[COMPARED[0]].value, group.numbers[names_of[-1]].value) for group in groups]
-    front = set(pareto_front(points)) if len(names_of) == len(COMPARED) else set()
+    price = price_of([group.numbers for group in groups])
+    front: set[int] = set()
+    if price is not None:
+        points = [(one.numbers[LEARNED].value, one.numbers[price.statistic].value) for one in groups]
+        front = set(pareto_front(points))
     return [
         Way(name, group.members, group.numbers, [_cost(runs.runs[i].run) for i in group.members], i in front)
         for i, (name, group) in enumerate(zip(names, groups, strict=True))
     ]
 
 
-def compared(ways: Sequence[Way]) -> list[str]:
-    """The numbers that ways are tested by: those that all of them have."""
-    return [name for name in COMPARED if all(name in way.numbers for way in ways)]
+def price(ways: Sequence[Way]) -> Price | None:
+    """What the ways' learning is set against; None where they have nothing of the kind in common."""
+    return price_of([way.numbers for way in ways])
 
 
 def _cost(run: Path) -> StageCost | None:
@@ -196,7 +197,11 @@ def _cost(run: Path) -> StageCost | None:
 
 
 def _tests(runs: RunSet, ways: Sequence[Way]) -> list[WayTest]:
-    """Learning and held-out change of every pair of ways that can be paired."""
+    """Learning and its price, of every pair of ways that can be paired."""
+    paid = price(ways)
+    # What was forgotten of other targets is no paired difference.
+    last = {run.targets[-1] for run in runs.runs}
+    names = [LEARNED, *([paid.statistic] if paid and (paid is HELD_OUT or len(last) == 1) else [])]
     pairs = [(a, b) for i, a in enumerate(ways) for b in ways[i + 1 :]]
     if len(pairs) > _TESTS:
         pairs = [(ways[0], other) for other in ways[1:]]
@@ -204,14 +209,13 @@ def _tests(runs: RunSet, ways: Sequence[Way]) -> list[WayTest]:
     for first, second in pairs:
         a, b = _paired(runs, first, second)
         if a:
-            found.append(
-                WayTest(first.name, second.name, [paired_test(runs, a, b, name) for name in compared(ways)])
-            )
+            tests = [paired_test(runs, a, b, name) for name in names]
+            found.append(WayTest(first.name, second.name, tests))
     return found
 
 
 def _paired(runs: RunSet, first: Way, second: Way) -> tuple[list[int], list[int]]:
-    """Members with the same seed, each seed once; a pair of single runs whatever their seeds."""
+    """Members with the same seed, two or more, each seed once; a pair of single runs whatever their seeds."""
     if len(first.members) == len(second.members) == 1:
         return list(first.members), list(second.members)
 
@@ -225,6 +229,8 @@ def _paired(runs: RunSet, first: Way, second: Way) -> tuple[list[int], list[int]
 
     mine, theirs = by_seed(first), by_seed(second)
     common = [key for key in mine if key in theirs]
+    if len(common) < 2:  # of one pair alone the test would be over examples
+        return [], []
     return [mine[key] for key in common], [theirs[key] for key in common]
 
 

@@ -16,9 +16,10 @@ from lmmcl import __version__
 from lmmcl.cost import StageCost
 from lmmcl.evaluation.across_runs import AcrossRuns
 from lmmcl.report.page import render
+from lmmcl.report.price import Price
 from lmmcl.report.probe_charts import strongest
-from lmmcl.report.runs_data import RunsData, Way, WayTest, compared
-from lmmcl.report.scatter_svg import X, key_mark, scatter
+from lmmcl.report.runs_data import LEARNED, RunsData, Way, WayTest, price
+from lmmcl.report.scatter_svg import key_mark, scatter
 from lmmcl.report.style import signed
 from lmmcl.report.way_names import short_key, value_text
 from lmmcl.report.words import count_word, listed, seconds_text, size_text
@@ -72,7 +73,7 @@ def runs_page(data: RunsData, page: Path, files: str) -> bytes:
         page: where it will lie; links to the runs' own reports are relative to it.
         files: where figures and tables lie, in words.
     """
-    held_out = X in compared(data.ways)
+    paid = price(data.ways)
     several = any(len(way.members) > 1 for way in data.ways)
     context: dict[str, Any] = {
         "title": _title(data),
@@ -81,19 +82,20 @@ def runs_page(data: RunsData, page: Path, files: str) -> bytes:
         "kicker": _kicker(data),
         "warnings": _warnings(data),
         "several": several,
-        "scatter": scatter(data) if held_out else "",
-        "narrow_scatter": scatter(data, 400.0) if held_out else "",
+        "scatter": scatter(data, paid) if paid else "",
+        "front": [way.name for way in data.ways if way.on_front],
+        "narrow_scatter": scatter(data, paid, 400.0) if paid else "",
         "way_heads": [
             Head("way", False),
             Head("runs"),
             *(Head(name) for _, name in _numbers(data)),
-            *([Head("front", False)] if held_out else []),
+            *([Head("front", False)] if paid else []),
             *_cost_heads(data),
         ],
         "way_rows": [_way_row(data, i, way) for i, way in enumerate(data.ways)],
         "way_names": [way.name for way in data.ways],
         "tests": [_test_row(one) for one in data.tests],
-        "tested": [dict(NUMBERS)[name] for name in compared(data.ways)],
+        "tested": [dict(NUMBERS)[test.name] for test in data.tests[0].tests] if data.tests else [],
         "tests_note": _tests_note(data),
         "differing": [
             (short_key(key), [value_text(value) for value in found]) for key, found in data.differing.items()
@@ -110,7 +112,7 @@ def runs_page(data: RunsData, page: Path, files: str) -> bytes:
         "files": files,
     }
     known = (
-        ("front", "Front", held_out),
+        ("front", "Front", paid),
         ("ways", "Ways", True),
         ("tests", "Differences", data.tests),
         ("settings", "Settings", data.differing),
@@ -130,28 +132,28 @@ def _title(data: RunsData) -> str:
 
 def sentence(data: RunsData) -> str:
     """Which way learned most, and which lost least."""
-    held_out = X in compared(data.ways)
+    paid = price(data.ways)
     if len(data.ways) == 1:
         numbers = data.ways[0].numbers
-        changed = f", and held-out tasks changed by {_words(numbers[X])}" if held_out else ""
+        changed = f", and {paid.tasks} changed by {_words(numbers[paid.statistic])}" if paid else ""
         runs = count_word(len(data.runs.runs), "run")
-        return f"Over {runs}, {_words(numbers['target_learning'])} were learned{changed}."
-    most = max(data.ways, key=lambda way: way.numbers["target_learning"].value)
-    if not held_out:
-        return f"{most.name} learned most: {_words(most.numbers['target_learning'])}."
-    least = max(data.ways, key=lambda way: way.numbers[X].value)
+        return f"Over {runs}, {_words(numbers[LEARNED])} were learned{changed}."
+    most = max(data.ways, key=lambda way: way.numbers[LEARNED].value)
+    if paid is None:
+        return f"{most.name} learned most: {_words(most.numbers[LEARNED])}."
+    least = max(data.ways, key=lambda way: way.numbers[paid.statistic].value)
     if most is least:
-        return f"{most.name} learned most and lost least: {_pair(most)}."
-    return f"{most.name} learned most: {_pair(most)}; {least.name} lost least: {_pair(least)}."
+        return f"{most.name} learned most and {paid.least}: {_pair(most, paid)}."
+    return f"{most.name} learned most: {_pair(most, paid)}; {least.name} {paid.least}: {_pair(least, paid)}."
 
 
 def _words(number: AcrossRuns) -> str:
     return f"{signed(number.value, 1)} points {_between(number)}"
 
 
-def _pair(way: Way) -> str:
-    learned, held = way.numbers["target_learning"], way.numbers["held_out_change"]
-    return f"{signed(learned.value, 1)} points on the targets, {signed(held.value, 1)} on the held-out tasks"
+def _pair(way: Way, paid: Price) -> str:
+    learned, lost = way.numbers[LEARNED], way.numbers[paid.statistic]
+    return f"{signed(learned.value, 1)} points on the targets, {signed(lost.value, 1)} on the {paid.tasks}"
 
 
 def _between(number: AcrossRuns) -> str:
@@ -174,8 +176,14 @@ def _warnings(data: RunsData) -> list[str]:
 
 
 def _numbers(data: RunsData) -> list[tuple[str, str]]:
-    """The columns that some way has a number for."""
-    return [(key, name) for key, name in NUMBERS if any(key in way.numbers for way in data.ways)]
+    """The columns that some way has a number for; nothing can come back in a single stage."""
+    several = any(run.stages > 1 for run in data.runs.runs)
+    return [
+        (key, name)
+        for key, name in NUMBERS
+        if any(key in way.numbers and way.numbers[key].defined for way in data.ways)
+        and (several or key not in ("worst_held_out_change", "recovery"))
+    ]
 
 
 def _number(number: AcrossRuns | None) -> CellText:
@@ -207,7 +215,7 @@ def _cost_cells(costs: Sequence[StageCost | None]) -> list[CellText]:
 def _way_row(data: RunsData, i: int, way: Way) -> TableRow:
     cells = [CellText(str(len(way.members)), str(len(way.members)))]
     cells += [_number(way.numbers.get(name)) for name, _ in _numbers(data)]
-    if X in compared(data.ways):
+    if price(data.ways) is not None:
         cells.append(CellText("yes" if way.on_front else "–", "0" if way.on_front else "1", number=False))
     if _has_costs(data):
         cells += _cost_cells(way.costs)

@@ -1,4 +1,4 @@
-"""Learning against held-out change as inline SVG: every way to train with its interval, its seeds, and the front."""
+"""Learning against what it costs as inline SVG: every way to train with its interval, its seeds, and the front."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from lmmcl.evaluation.across_runs import AcrossRuns
 from lmmcl.report import svg
 from lmmcl.report.chart import round_ticks
-from lmmcl.report.runs_data import RunsData, Way
+from lmmcl.report.price import Price
+from lmmcl.report.runs_data import LEARNED, RunsData, Way
 from lmmcl.report.style import CATEGORIES, signed
 
 _HEIGHT = 440.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 18.0, 26.0, 48.0
-X, Y = "held_out_change", "target_learning"
 _LETTER = 6.8
 
 
 class _Plane:
-    def __init__(self, ways: Sequence[Way], width: float) -> None:
-        self.width = width
-        xs = [
-            end for way in ways for end in (way.numbers[X].low, way.numbers[X].high, *way.numbers[X].values)
-        ]
-        ys = [
-            end for way in ways for end in (way.numbers[Y].low, way.numbers[Y].high, *way.numbers[Y].values)
-        ]
+    def __init__(self, ways: Sequence[Way], price: Price, width: float) -> None:
+        self.width, self.price = width, price
+        across, up = [self.across(way) for way in ways], [way.numbers[LEARNED] for way in ways]
+        xs, ys = (
+            [end for number in numbers for end in (number.low, number.high, *number.values)]
+            for numbers in (across, up)
+        )
         wide, tall = max(max(xs) - min(xs), 1.0), max(max(ys) - min(ys), 1.0)
         self.x_low, self.x_high = min(*xs, 0.0) - 0.05 * wide, max(*xs, 0.0) + 0.06 * wide
         # Learning from zero only where that leaves the ways apart.
         low = min(ys)
         self.y_low = min(0.0, low - 0.06 * tall) if low < 1.5 * tall else low - 0.12 * tall
         self.y_high = max(ys) + 0.08 * tall
+
+    def across(self, way: Way) -> AcrossRuns:
+        return way.numbers[self.price.statistic]
+
+    def at(self, way: Way) -> tuple[float, float]:
+        return self.x(self.across(way).value), self.y(way.numbers[LEARNED].value)
 
     def x(self, value: float) -> float:
         return _LEFT + (value - self.x_low) / (self.x_high - self.x_low) * (self.width - _LEFT - _RIGHT)
@@ -42,14 +48,15 @@ class _Plane:
         )
 
 
-def scatter(data: RunsData, width: float = 700.0) -> Markup:
+def scatter(data: RunsData, price: Price, width: float = 700.0) -> Markup:
     """The picture; the front is a dashed line through the ways that no other beats in both.
 
     Args:
         data: the ways and their numbers.
+        price: what stands on the horizontal axis.
         width: of the drawing; a narrow one is for phones.
     """
-    plane = _Plane(data.ways, width)
+    plane = _Plane(data.ways, price, width)
     parts = [*_axes(plane), *_front(plane, data.ways)]
     for i, way in enumerate(data.ways):
         parts += _way(plane, i, way)
@@ -59,7 +66,7 @@ def scatter(data: RunsData, width: float = 700.0) -> Markup:
         parts,
         plane.width,
         _HEIGHT,
-        f"Target learning against held-out change of {len(data.ways)} ways to train. On the front: {front}. "
+        f"Target learning against {price.name} of {len(data.ways)} ways to train. On the front: {front}. "
         "The table below holds all numbers.",
     )
 
@@ -77,17 +84,15 @@ def _axes(plane: _Plane) -> list[str]:
         y = plane.y(tick)
         parts.append(svg.element("line", x1=_LEFT, x2=plane.width - _RIGHT, y1=y, y2=y, class_="grid"))
         parts.append(svg.text(signed(tick), _LEFT - 8, y + 4, "tick end"))
-    parts.append(svg.text("nothing lost", plane.x(0.0) - 6, _TOP - 8, "tick end"))
-    parts.append(svg.text("held-out change, points →", plane.width - _RIGHT, _HEIGHT - 8, "tick end"))
+    parts.append(svg.text(plane.price.none, plane.x(0.0) - 6, _TOP - 8, "tick end"))
+    parts.append(svg.text(f"{plane.price.name}, points →", plane.width - _RIGHT, _HEIGHT - 8, "tick end"))
     parts.append(svg.text("↑ target learning, points", 6, _TOP - 8, "tick"))
     return parts
 
 
 def _front(plane: _Plane, ways: Sequence[Way]) -> list[str]:
     """Steps between the ways of the front: what can be had of both at once."""
-    points = sorted(
-        (plane.x(way.numbers[X].value), plane.y(way.numbers[Y].value)) for way in ways if way.on_front
-    )
+    points = sorted(plane.at(way) for way in ways if way.on_front)
     steps = [points[0]] if points else []
     for x, y in points[1:]:
         steps += [(steps[-1][0], y), (x, y)]
@@ -95,8 +100,8 @@ def _front(plane: _Plane, ways: Sequence[Way]) -> list[str]:
 
 
 def _way(plane: _Plane, i: int, way: Way) -> list[str]:
-    across, up = way.numbers[X], way.numbers[Y]
-    x, y = plane.x(across.value), plane.y(up.value)
+    across, up = plane.across(way), way.numbers[LEARNED]
+    x, y = plane.at(way)
     colour = f"k{i % len(CATEGORIES)}"
     parts = [
         svg.element(
@@ -109,7 +114,7 @@ def _way(plane: _Plane, i: int, way: Way) -> list[str]:
             parts.append(svg.mark(i, plane.x(dx), plane.y(dy), 3.0, f"seed {colour}"))
     parts.append(svg.mark(i, x, y, 6.5, f"dot {colour}"))
     tip = (
-        f"{way.name}: learned {signed(up.value, 1)} [{signed(up.low, 1)}, {signed(up.high, 1)}], held-out "
+        f"{way.name}: learned {signed(up.value, 1)} [{signed(up.low, 1)}, {signed(up.high, 1)}], {plane.price.short} "
         f"{signed(across.value, 1)} [{signed(across.low, 1)}, {signed(across.high, 1)}], {len(way.members)} "
         f"run{'' if len(way.members) == 1 else 's'}"
     )
@@ -119,7 +124,7 @@ def _way(plane: _Plane, i: int, way: Way) -> list[str]:
 
 def _labels(plane: _Plane, ways: Sequence[Way]) -> list[str]:
     """Names beside the marks, each where it touches no other name and no mark; those without room have the table."""
-    marks = [(plane.x(way.numbers[X].value), plane.y(way.numbers[Y].value)) for way in ways]
+    marks = [plane.at(way) for way in ways]
     taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in marks]
     parts = []
     order = sorted(range(len(ways)), key=lambda i: (not ways[i].on_front, marks[i][1]))

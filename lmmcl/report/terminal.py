@@ -133,7 +133,7 @@ def numbers_table(summary: Summary) -> RenderableType:
             value, interval = _interval(summary[name])
             number = Text(value, style="bold")
             table.add_row(name.replace("_", " ").replace("held out", "held-out"), number, interval, meaning)
-    if summary.worst_stage is not None:
+    if summary.worst_stage is not None and summary.stages > 1:
         worst, between = _interval(summary["worst_held_out_change"])
         table.add_row("  at its worst", worst, between, f"after stage {summary.worst_stage}")
         table.add_row("  recovered since", *_interval(summary["recovery"]), "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmmcl.report.facts import recipe_text
 
+_FINGERPRINT = re.compile(r"[0-9a-f]{40,}")
 _RECIPE, _CALLBACKS, _ORDER = "model.recipe", "callbacks", "order"
-_MEASURES = "HeldOutEvaluation"
 
 
 def value_text(value: Any) -> str:
@@ -21,12 +22,14 @@ def value_text(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, list | tuple):
         return ", ".join(value_text(one) for one in value) or "none"
+    if isinstance(value, str) and _FINGERPRINT.fullmatch(value):
+        return f"{value[:12]}…"
     return recipe_text(value) if isinstance(value, Mapping) else str(value)
 
 
 def fighting(settings: Mapping[str, Any]) -> list[str]:
-    """The callbacks of a run but for the one that measures."""
-    return [name for name in settings.get(_CALLBACKS, ()) if name != _MEASURES]
+    """The mitigations of a run."""
+    return list(settings.get(_CALLBACKS, ()))
 
 
 def way_names(ways: Sequence[Mapping[str, Any]], over: Sequence[str] = ("seed",)) -> list[str]:

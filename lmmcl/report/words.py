@@ -1,6 +1,7 @@
 """What a run learned and forgot, in a sentence; numbers as the page writes them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from lmmcl.evaluation.summary import Estimate, Summary
 from lmmcl.report.run_data import RunData
@@ -120,6 +121,13 @@ def _held_out(run: RunData, summary: Summary) -> str:
     worst = signed(summary["worst_held_out_change"].value, 1)
     after = run.stage_name(summary.worst_stage).replace("_", " ")
     return f"{said}, {back.value:.1f} better than at their worst ({worst}, after {after})"
+
+
+def beside(figures: Path | None, tables: Path) -> str:
+    """Where a page's figures and tables lie, in words; figures that there are none of are not named."""
+    if figures is None:
+        return f"Tables lie beside this file: {tables.name}/"
+    return f"Figures and tables lie beside this file: {figures.name}/ and {tables.name}/"
 
 
 def seconds_text(seconds: float) -> str:

@@ -11,10 +11,11 @@ from lmmcl.evaluation.flipped_examples import read_flips
 from lmmcl.report.csv_tables import TABLES, run_tables, write_tables
 from lmmcl.report.figures import draw_charts, draw_run
 from lmmcl.report.matrix_view import cell_intervals
-from lmmcl.report.probe_charts import probe_chart
+from lmmcl.report.probe_charts import probe_charts
 from lmmcl.report.run_charts import choice_charts, unreadable_chart
 from lmmcl.report.run_data import RunData
 from lmmcl.report.run_page import run_page
+from lmmcl.report.words import beside
 
 REPORT = "report.html"
 FIGURES = "figures"
@@ -40,12 +41,11 @@ def write_run_report(run: RunData, to: Path | None = None, *, costs: bool) -> Pa
     flipped = read_flips(run.path, run.answered)
     matrix = replace(run.matrix, held_out=run.held_out)
     draw_run(matrix, run.summary, figures)
-    charts = [unreadable_chart(run), *(probe_chart(run, probe) for probe in run.probes)]
-    charts += choice_charts(run)
-    draw_charts([chart for chart in charts if chart is not None], figures)
+    unreadable = unreadable_chart(run)
+    charts = [*([unreadable] if unreadable else []), *(chart for chart, _ in probe_charts(run))]
+    draw_charts([*charts, *choice_charts(run)], figures)
     write_tables(run_tables(run, intervals, flipped, spent), tables)
-    where = f"{figures.name}/ and {tables.name}/."
-    write_atomically(page, run_page(run, intervals, flipped, spent, files=where))
+    write_atomically(page, run_page(run, intervals, flipped, spent, files=beside(figures, tables)))
     return page
 
 

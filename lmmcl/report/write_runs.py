@@ -10,10 +10,10 @@ from lmmcl.evaluation.across_runs import AcrossRuns
 from lmmcl.evaluation.summary import Estimate, Summary
 from lmmcl.report.csv_tables import TABLES, correlations_table, table, write_tables
 from lmmcl.report.figures import draw_comparison
-from lmmcl.report.runs_data import RunsData, compared
+from lmmcl.report.runs_data import RunsData, price
 from lmmcl.report.runs_page import runs_page
-from lmmcl.report.scatter_svg import X
 from lmmcl.report.way_names import value_text
+from lmmcl.report.words import beside
 
 FIGURES = "figures"
 
@@ -33,10 +33,11 @@ def write_runs_report(data: RunsData, page: Path) -> Path:
     own = page.stem == "report"
     figures = page.parent / (FIGURES if own else f"{page.stem}_{FIGURES}")
     tables = page.parent / (TABLES if own else f"{page.stem}_{TABLES}")
-    if X in compared(data.ways):
-        draw_comparison(_summaries(data), figures, [way.name for way in data.ways if way.on_front])
+    paid = price(data.ways)
+    if paid is not None:
+        draw_comparison(_summaries(data), figures, [way.name for way in data.ways if way.on_front], paid)
     write_tables(runs_tables(data), tables)
-    write_atomically(page, runs_page(data, page, f"{figures.name}/ and {tables.name}/."))
+    write_atomically(page, runs_page(data, page, beside(figures if paid else None, tables)))
     return page
 
 

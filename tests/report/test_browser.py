@@ -30,6 +30,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     run = read_run(paths[0])
     pages = {"run": root / "run.html", "runs": root / "runs.html"}
     pages["run"].write_bytes(run_page(run, cell_intervals(run), read_flips(paths[0])))
+    few = fake_folder(root / "few", held_out=[], targets=["species", "count"], stages=2, n=20)
+    one = fake_folder(root / "one", held_out=["chart", "scene"], targets=["species"], stages=1, n=20)
+    for name, path in (("few", few), ("one", one)):
+        pages[name] = root / f"{name}.html"
+        pages[name].write_bytes(run_page(read_run(path), {}, []))
     pages["runs"].write_bytes(runs_page(read_runs(paths), pages["runs"], ""))
     return pages
 
@@ -44,6 +49,17 @@ def test_a_page_opens_without_complaint_and_fits(
     assert browser.run("document.documentElement.scrollWidth") <= width
     light = browser.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0] > 128")
     assert light is not dark
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+@pytest.mark.parametrize("kind", ["run", "few", "one"])
+def test_the_numbers_fill_their_box(browser: Chromium, pages: dict[str, Path], kind: str, width: int) -> None:
+    browser.open(pages[kind], width)
+    left = browser.run(
+        "(() => { const area = e => e.clientWidth * e.clientHeight, box = document.querySelector('.cards');"
+        "return 1 - [...box.children].map(area).reduce((a, b) => a + b) / area(box) })()"
+    )
+    assert left < 0.02, "its ground shows as lines between the numbers only"
 
 
 def test_the_policy_stops_a_script_that_is_not_ours(

@@ -32,6 +32,10 @@ def test_nothing_came_back_when_the_last_stage_is_the_worst() -> None:
     assert "came back" not in said(matrix)
 
 
+def test_a_single_stage_is_no_worst_one() -> None:
+    assert "worst" not in said(fake_run(stages=1)[0]) and "worst" in said(fake_run(stages=2)[0])
+
+
 def test_a_task_that_was_not_always_measured_is_left_out() -> None:
     matrix, _ = fake_run(stages=2)
     matrix.put(

@@ -14,6 +14,7 @@ from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.summary import Summary
 from lmmcl.report.csv_tables import run_tables
 from lmmcl.report.matrix_view import cell_intervals
+from lmmcl.report.run_charts import held_out_curves
 from lmmcl.report.run_data import read_run
 from lmmcl.report.run_page import run_page
 from lmmcl.report.write_run import write_run_report
@@ -130,6 +131,44 @@ def test_flips_and_sampled_answers_show_pictures_questions_and_causes(page: Read
     assert images.count("data:image/jpeg;base64") + images.count("data:image/png;base64,") == len(images) >= 4
     words = page.texts["flips"]
     assert "lost: content" in words and any(word.startswith("How many bars?") for word in words)
+    assert any(word.startswith("gained; was ") for word in words), "it is right now"
+    assert not any(word.startswith("gained: ") for word in words)
+
+
+def test_probes_are_no_part_of_the_method(tmp_path: Path) -> None:
+    listed = [
+        ["lmmcl.callbacks.lwf.LwF", {"name": "LwF", "weight": 1.0}],
+        ["lmmcl.callbacks.weight_drift.WeightDrift", {"name": "WeightDrift", "matrices": 4}],
+    ]
+    fake_folder(tmp_path, stages=1, targets=["species"], held_out=["chart"], n=20, callbacks=listed)
+    words = Reader(page_of(tmp_path)).texts
+    kicker = next(word for word in words[""] if word.startswith("Recipe"))
+    assert kicker.startswith("Recipe full + LwF · seed")
+    made = words["making"]
+    fights, looks = made.index("Against forgetting"), made.index("Measured and probed by")
+    assert fights < made.index("LwF") < looks < made.index("WeightDrift")
+
+
+def test_a_run_of_one_stage_has_no_worst_stage_and_no_recovery(tmp_path: Path) -> None:
+    fake_folder(tmp_path, stages=1, targets=["species"], held_out=["chart", "diagram"], n=30)
+    words = Reader(page_of(tmp_path)).texts
+    assert "needs two stages" in words[""] and "needs two targets" in words[""]
+    assert not any("[0.0, 0.0]" in word for word in words[""])
+    chart = held_out_curves(read_run(tmp_path))
+    assert chart is not None and not chart.notes
+
+
+def test_a_last_stage_that_is_the_worst_is_called_so(tmp_path: Path) -> None:
+    fake_folder(tmp_path, stages=2, targets=["species", "count"], held_out=["chart"], n=30)
+    words = " ".join(Reader(page_of(tmp_path)).texts[""])
+    assert "the last stage, count, is the worst of the held-out tasks (" in words
+    chart = held_out_curves(read_run(tmp_path))
+    assert chart is not None and chart.notes[0].text.startswith("worst ")
+
+
+def test_the_footer_says_where_figures_and_tables_lie(run: Path) -> None:
+    text = (run / "report.html").read_text()
+    assert "Figures and tables lie beside this file: figures/ and tables/. Made by" in text
 
 
 def test_the_cost_is_said_by_the_command_and_kept_out_of_what_fit_writes(run: Path) -> None:

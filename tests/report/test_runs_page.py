@@ -11,9 +11,10 @@ from lmmcl.errors import UserError
 from lmmcl.report.run_data import read_run
 from lmmcl.report.runs_data import RunsData, read_runs, short_names
 from lmmcl.report.runs_page import p_text, runs_page, sentence
+from lmmcl.report.style import signed
 from lmmcl.report.write_runs import runs_tables, write_runs_report
 from tests.report.fake_folder import fake_folder
-from tests.report.fake_run import HELD_OUT
+from tests.report.fake_run import HELD_OUT, TARGETS
 from tests.report.test_run_page import Reader
 
 LWF = ["lmmcl.callbacks.lwf.LwF", {"name": "LwF", "weight": 1.0}]
@@ -67,6 +68,18 @@ def test_the_front_is_what_no_other_way_beats(data: RunsData) -> None:
         mine = points[way.name]
         beaten = any(o != mine and o[0] >= mine[0] and o[1] >= mine[1] for o in points.values())
         assert way.on_front == (not beaten)
+
+
+def test_a_front_of_one_way_is_said_and_no_line_that_is_not_drawn(page: Reader, paths: list[Path]) -> None:
+    said = " ".join(page.texts["front"])
+    assert ("The dashed line is the Pareto front" in said) == bool(
+        [one for one in page.named("polyline") if one.get("class") == "front"]
+    )
+    alone = read_runs([paths[0], paths[4]])
+    (best,) = (way.name for way in alone.ways if way.on_front)
+    shown = Reader(runs_page(alone, paths[0].parent / "x.html", "").decode())
+    assert not [one for one in shown.named("polyline") if one.get("class") == "front"]
+    assert f"No other way here beats {best} in either." in " ".join(shown.texts["front"])
 
 
 def test_every_pair_is_tested_and_every_way_and_run_has_its_row(page: Reader, data: RunsData) -> None:
@@ -169,10 +182,84 @@ def test_runs_without_held_out_tasks_are_compared_by_their_targets(tmp_path: Pat
     data = read_runs(made)
     page = write_runs_report(data, tmp_path / "report.html")
     shown = Reader(page.read_text())
-    assert "front" not in shown.texts and "held-out change" not in shown.texts["ways"]
-    assert any("full learned most" in words for words in shown.texts[""])
+    assert "held-out change" not in shown.texts["ways"]
+    assert any(
+        "full learned most" in words and "on the earlier targets" in words for words in shown.texts[""]
+    )
+    assert [test.name for test in data.tests[0].tests] == ["target_learning", "target_forgetting"]
+
+
+def test_without_held_out_tasks_learning_is_set_against_forgetting(tmp_path: Path) -> None:
+    made = [fake_folder(tmp_path / like, like, held_out=[], n=40) for like in ("full", "sa_proj")]
+    data = read_runs(made)
+    page = write_runs_report(data, tmp_path / "report.html")
+    shown = Reader(page.read_text())
+    assert {"target forgetting, points →", "nothing forgotten"} <= set(shown.texts["front"])
+    numbers = data.ways[0].numbers["target_forgetting"]
+    assert any(
+        f"forgetting {signed(numbers.value, 1)} [" in str(one.get("data-tip"))
+        for one in shown.named("circle")
+    )
+    assert "target forgetting, points" in (tmp_path / "figures" / "comparison.svg").read_text()
+    assert any(way.on_front for way in data.ways)
+
+
+def test_orders_are_not_tested_by_what_each_forgot_of_other_targets(tmp_path: Path) -> None:
+    orders = [TARGETS[:2], TARGETS[1::-1]]
+    made = [
+        fake_folder(tmp_path / f"o{i}", held_out=[], targets=order, stages=2, n=20)
+        for i, order in enumerate(orders)
+    ]
+    data = read_runs(made)
     assert [test.name for test in data.tests[0].tests] == ["target_learning"]
-    assert not (tmp_path / "figures").exists()
+
+
+def test_the_footer_names_what_was_written_and_nothing_else(tmp_path: Path) -> None:
+    for targets, made in ((["species"], {"tables"}), (["species", "count"], {"tables", "figures"})):
+        folder = tmp_path / str(len(targets))
+        runs = [
+            fake_folder(folder / like, like, held_out=[], targets=targets, stages=len(targets), n=20)
+            for like in ("full", "sa_proj")
+        ]
+        page = write_runs_report(read_runs(runs), folder / "several" / "many.html")
+        said = " ".join(Reader(page.read_text()).texts["runs"])
+        assert {name for name in ("tables", "figures") if f"many_{name}/" in said} == made
+        assert {path.name for path in page.parent.iterdir()} == {
+            "many.html",
+            *(f"many_{one}" for one in made),
+        }
+        assert "many_tables/. Made by" in said
+
+
+def test_a_single_stage_has_no_recovery_to_compare(tmp_path: Path) -> None:
+    runs = [
+        fake_folder(tmp_path / like, like, targets=["species"], held_out=["chart"], stages=1, n=20)
+        for like in ("full", "sa_proj")
+    ]
+    shown = Reader(runs_page(read_runs(runs), tmp_path / "page.html", "").decode())
+    assert "held-out change" in shown.texts["ways"]
+    assert not {"recovery", "worst held-out", "target forgetting"} & set(shown.texts["ways"])
+
+
+def test_probes_make_no_other_way(tmp_path: Path) -> None:
+    probe = ["lmmcl.callbacks.weight_drift.WeightDrift", {"name": "WeightDrift", "matrices": 4}]
+    runs = [
+        fake_folder(
+            tmp_path / f"s{seed}", seed=seed, stages=1, targets=["species"], n=20, callbacks=callbacks
+        )
+        for seed, callbacks in enumerate(([], [probe]))
+    ]
+    data = read_runs(runs)
+    assert [(way.name, list(way.members)) for way in data.ways] == [("full", [0, 1])]
+    assert not data.differing
+
+
+def test_ways_with_one_seed_in_common_are_not_tested_over_examples(tmp_path: Path) -> None:
+    runs = [
+        fake_folder(tmp_path / f"{recipe}_{seed}", recipe, seed=seed, stages=1, targets=["species"], n=20)
+        for recipe, seed in (("full", 0), ("full", 1), ("sa_proj", 1), ("sa_proj", 2))
+    ]
+    assert read_runs(runs).tests == []
 
 
 def test_names_are_as_short_as_tells_them_apart() -> None:

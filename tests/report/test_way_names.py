@@ -7,7 +7,7 @@ from lmmcl.report.way_names import value_text, way_names
 
 def way(recipe: Any = "sa_proj", *callbacks: str, **more: Any) -> dict[str, Any]:
     dotted = {key.replace("__", "."): value for key, value in more.items()}
-    return {"model.recipe": recipe, "callbacks": ["HeldOutEvaluation", *callbacks], **dotted}
+    return {"model.recipe": recipe, "callbacks": list(callbacks), **dotted}
 
 
 def test_recipes_and_what_fights_forgetting() -> None:
@@ -42,6 +42,10 @@ def test_one_way_has_the_name_of_its_recipe_and_no_two_have_the_same() -> None:
     assert way_names([way("full", "LwF")]) == ["full + LwF"]
     names = way_names([way(order=["a", "b", "c"]), way(order=["a", "c", "b"])])
     assert len(set(names)) == 2
+
+
+def test_a_fingerprint_is_cut() -> None:
+    assert value_text(["general", "ab" * 32]) == "general, abababababab…"
 
 
 def test_values_are_readable() -> None:
