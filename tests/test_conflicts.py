@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from typing_extensions import override
 
 from lmmcl import Mitigation
-from lmmcl.callbacks import EMA, LwF, WiSEFT
+from lmmcl.callbacks import EMA, GPM, LoRA, LwF, MoE, MoELoRA, OLoRA, WiSEFT
 from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
 from tests.callbacks.laws import ROWS, together
@@ -73,6 +73,14 @@ def test_of_two_averages_one_would_be_for_nothing() -> None:
         UserError, match=r"EMA and EMA \(name: slow\) cannot work together: at the end of a task each"
     ):
         check_conflicts([EMA(), EMA(rate=0.001, name="slow")])
+
+
+@pytest.mark.parametrize("other", [LoRA(), LoRA(at_end="keep"), OLoRA(), MoELoRA(), MoE()])
+def test_gpm_is_refused_beside_what_trains_other_weights_than_the_layers_own(other: Mitigation) -> None:
+    for order in permutations([GPM(), other]):
+        with pytest.raises(UserError, match=f"GPM protects .* and {other.name} trains others in"):
+            check_conflicts(order)
+    check_conflicts([GPM(samples=0), other])  # plain fine-tuning
 
 
 def test_all_shipped_ones_work_beside_each_other_in_the_order_of_the_table() -> None:

@@ -47,7 +47,7 @@ def test_it_states_every_stage_with_its_data_and_recipe(card: str, finished: Tin
         ["1", "count", "the picture world of lmmcl", "12", count, "1", "0.01", "`sa_proj`"],
         ["2", "word", "the picture world of lmmcl", "6", word, "2", "0.01", "`mlp_gate_up`"],
     ]
-    assert "LwF (temperature 2.0, weight 1.0), WiSEFT (alpha 0.3, measure_before True)" in card
+    assert "LwF (positions answer, temperature 2.0, weight 1.0), WiSEFT (alpha 0.3, " in card
 
 
 def test_the_matrix_is_a_table_with_the_change_from_the_base_model(card: str, finished: TinyRun) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
 
+from lmmcl.merge.threshold import kept_values
 from tests.tiny import tiny_checkpoint
-from tests.two_processes import fit, fit_whole
+from tests.two_processes import equal_values, fit, fit_layers, fit_whole
 
 STAGES = ("01-first", "02-second")
 RUNS = (
@@ -29,6 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit(checkpoint, out / "one-accumulated", "auto", 1, micro_batch_size=4)
     fit(checkpoint, out / "one-to-fsdp2", "auto", 1, kill_at=5)
     fit_whole(checkpoint, out / "one-whole", "auto", 1)
+    fit_layers(checkpoint, out / "one-layers", "auto", 1)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(  # its words are shown below if it failed
         [*torchrun, "-m", "tests.two_processes", str(checkpoint), str(out)],
@@ -101,6 +104,17 @@ def test_bf16_follows_one_process_in_bf16(strategy: str, runs: Path) -> None:
         assert apart <= 2 * rounding, f"{stage}: {apart} apart, bf16 itself is {rounding} from fp32"
 
 
+def test_a_layer_that_was_measured_while_nothing_in_it_trained_trains_in_the_next_task(runs: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(runs / "tiny")
+    base = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    mine, other = (weights(runs / run, "02-second") for run in ("fsdp2-layers", "one-layers"))
+    trained = [name for name in other if "layers.0.mlp" in name]
+    assert mine.keys() == other.keys() and trained
+    apart = sum(float((mine[name] - other[name]).norm()) for name in trained)
+    moved = sum(float((other[name] - base[name]).norm()) for name in trained)
+    assert apart < 0.25 * moved, f"{apart} apart, {moved} from the base model"
+
+
 @pytest.mark.parametrize("run", ["ddp", "fsdp2"])
 def test_every_sample_is_scored_once_and_scores_agree(run: str, runs: Path) -> None:
     mine, other = (json.loads((runs / name / "matrix.json").read_text()) for name in (run, "one"))
@@ -116,3 +130,10 @@ def test_anchors_add_no_bytes_to_a_checkpoint(runs: Path) -> None:
     files = json.loads((last / "manifest.json").read_text())["files"]
     held = {key for entry in files.values() for key in entry["pieces"] if key.startswith("callback/")}
     assert held == {"callback/HeldOutEvaluation/canary_log_probabilities"}
+
+
+def test_shards_keep_those_of_equal_values_that_one_process_keeps(runs: Path) -> None:
+    for place, values in enumerate(equal_values()):
+        both = torch.cat([torch.load(runs / f"kept-{place}-{rank}") for rank in range(2)])
+        assert torch.equal(both, kept_values(values, 0.4, values))
+        assert int(both.sum()) == round(0.4 * values.numel())

@@ -6,13 +6,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from typing_extensions import override
 
 import lmmcl.token_outputs
 from lmmcl import ContinualLMM, Mitigation, StageCallback, Task, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
+from lmmcl.merge.threshold import kept_values
 from lmmcl.weights import local, mix_, snapshot
 from tests.toy import toy_data, toy_module, toy_task, toy_trainer
 
@@ -85,6 +90,35 @@ def fit_whole(
     lmmcl.token_outputs._LOGITS_AT_ONCE = at_once
 
 
+def equal_values() -> list[Tensor]:
+    """Tensors of few magnitudes; of the second one, of a single row, the second process holds nothing."""
+    values = torch.randint(-2, 3, (7, 9), generator=torch.Generator().manual_seed(0)).float()
+    return [values, values[:1]]
+
+
+def keep_shards(out: Path) -> None:
+    """Keeps a share of each of them, cut by rows as FSDP2 cuts."""
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for place, values in enumerate(equal_values()):
+        sharded = distribute_tensor(values, mesh, [Shard(0)])
+        torch.save(kept_values(local(sharded), 0.4, sharded), out / f"kept-{place}-{dist.get_rank()}")
+
+
+def fit_layers(checkpoint: Path, run: Path, strategy: str, devices: int) -> None:
+    """In bf16, the second layer and then the first, in which nothing trained while it was measured."""
+    tasks = [
+        toy_task("first", 0, recipe={"train": "mlp", "layers": "1:"}),
+        toy_task("second", 1, recipe={"train": "mlp", "layers": ":1"}),
+    ]
+    data = TaskSequenceDataModule(tasks, batch_size=8, max_eval_samples=2)
+    trainer = toy_trainer(
+        callbacks=[HeldOutEvaluation()], strategy=strategy, devices=devices, precision="bf16-mixed"
+    )
+    trainer.fit(toy_module(checkpoint, run), data)
+
+
 def main(checkpoint: Path, out: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for strategy in ("ddp", "fsdp2"):
@@ -98,11 +132,13 @@ def main(checkpoint: Path, out: Path) -> None:
         fit_whole(checkpoint, out / f"{strategy}-whole", strategy, 2)
         fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, kill_at=4)
         fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, resume=True)
+    fit_layers(checkpoint, out / "fsdp2-layers", "fsdp2", 2)
     # Begun on one strategy or number of processes, ended on another.
     fit(checkpoint, out / "ddp-to-fsdp2", "ddp", 2, kill_at=5)
     fit(checkpoint, out / "ddp-to-fsdp2", "fsdp2", 2, resume=True)
     fit(checkpoint, out / "fsdp2-to-one", "fsdp2", 2, kill_at=5)
     fit(checkpoint, out / "one-to-fsdp2", "fsdp2", 2, resume=True)
+    keep_shards(out)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from lmmcl.adapters.fold import Fold, folded
+from lmmcl.adapters.linears import linear_weights
 from lmmcl.data.order import draw
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
@@ -70,8 +71,9 @@ class LowRankAdapters:
         """
         self.layers = {}
         modules = dict(model.named_modules())
-        for task in module.data.tasks:
-            for name in self._weights(module, task, modules):
+        tasks = [linear_weights(self._owner, module, task, modules) for task in module.data.tasks]
+        for task, names in zip(module.data.tasks, tasks, strict=True):
+            for name in names:
                 self._add(module, modules, name, key_of(module, task))
         self.activate([], None)
 
@@ -135,31 +137,6 @@ class LowRankAdapters:
             folds.append(Fold(name, up, down, self.scale))
             tensors |= dict(zip((down, up), map(whole, self.pair(name, key)), strict=True))
         return folded(base, folds, tensors.__getitem__)
-
-    def _weights(self, module: ContinualLMM, task: Task, modules: Mapping[str, nn.Module]) -> list[str]:
-        """The weights of linears that a task's recipe chooses."""
-        weights, others = [], []
-        for name in module.recipe_of(task).resolve(module.anatomy):
-            path, _, leaf = name.rpartition(".")
-            if type(modules[path]) not in (nn.Linear, LoraLinear) or leaf not in ("weight", "bias"):
-                others.append(name)
-            elif leaf == "weight":
-                weights.append(name)
-        if others:
-            linear = self._linear_groups(module, modules)
-            raise UserError(
-                f"model.recipe: {self._owner} adapts linear layers only, and the recipe of {task.name} "
-                f"({module.recipe_of(task).name}) also chooses {', '.join(others[:3])}"
-                f"{f' and {len(others) - 3} more' if len(others) > 3 else ''}. Choose groups that are linear, here "
-                f"{', '.join(linear)}, or single linears by a pattern of their names, such as *.q_proj.*."
-            )
-        return weights
-
-    def _linear_groups(self, module: ContinualLMM, modules: Mapping[str, nn.Module]) -> list[str]:
-        def linear(name: str) -> bool:
-            return type(modules[name.rpartition(".")[0]]) in (nn.Linear, LoraLinear)
-
-        return [group for group, names in module.anatomy.groups.items() if all(map(linear, names))]
 
     def _add(self, module: ContinualLMM, modules: dict[str, nn.Module], name: str, key: str) -> None:
         """Gives a linear the adapter of one more task."""

@@ -77,9 +77,9 @@ class GPM(Mitigation):
 
     What trains beside the weights of linear layers inside the model (norms, biases, embeddings, the head, convolutions,
     fused experts) has no such span: as the paper does with norms, it trains in the first task and stays as it is from
-    the second on, which is told. With adapters, it is their factors that are projected. It costs one copy of what
-    trains and a basis of up to width × width for each layer, which no plan counts; at the end of a task a few passes
-    over the samples and an eigendecomposition for each layer.
+    the second on, which is told. It is refused beside adapters and experts, which train other weights than the layers'
+    own. It costs one copy of what trains and a basis of up to width × width for each layer, which no plan counts; at
+    the end of a task a few passes over the samples and an eigendecomposition for each layer.
 
     Args:
         epsilon: ε after the first task, above 0; from 1 on, all that is more than rounding.
@@ -109,6 +109,15 @@ class GPM(Mitigation):
     @override
     def copies(self) -> Sequence[Copy]:
         return [ANCHOR] if self.samples else []
+
+    @override
+    def conflict(self, other: Mitigation) -> str | None:
+        if self.samples and type(other).adapt is not Mitigation.adapt:
+            return (
+                f"GPM protects the weights of the model's own linear layers, and {other.name} trains others in "
+                "their place; leave one of them out."
+            )
+        return None
 
     @override
     def select(

@@ -172,11 +172,11 @@ class NumberTokenBias(StageCallback):
         said = f"tokens of the class {self.tokens} in greedy answers to {len(self._prompts)} caption prompts"
         kind = type(self).__name__
         about = f"Probability of {said}, mean over steps, then samples."
-        Reading(self.name, kind, f"{self.tokens} in captions", "probability", about).put(
+        Reading(self.name, kind, f"{self.tokens} in captions: probability", "probability", about).put(
             trainer, module, at, means
         )
         about = f"Largest logit of {said}, mean over steps, then samples."
-        Reading(f"{self.name} logits", kind, f"{self.tokens} in captions", "logit", about).put(
+        Reading(f"{self.name} logits", kind, f"{self.tokens} in captions: largest logit", "logit", about).put(
             trainer, module, at, logit
         )
 

@@ -115,11 +115,12 @@ class WeightDrift(StageCallback):
 
     There is no second model: θ₀ are copies of what trains, taken as it first trains: one copy of all that was trained
     so far in memory, in fp32 as it trains and sharded as the model is, and nothing on disk (a reference to stage 0).
-    Adapters count once they are merged into the weights. Norms cost nothing. A spectrum costs two products of m × n ×
-    min(m, n) and one decomposition of a square of the smaller side, in fp64: so it is taken of ``matrices`` per group,
-    spread evenly over the depth, and never of one whose smaller side is above ``largest`` (a notice says of which
-    group nothing is left). On FSDP2 one matrix at a time is gathered, and the result is that of one process to
-    rounding.
+    Adapters count once they are merged into the weights; those that stay beside them (LoRA's ``keep``, OLoRA, MoELoRA,
+    the copies of MoE) are not seen, and the groups that read 0 for it are named in a notice and in the log's
+    description. Norms cost nothing. A spectrum costs two products of m × n × min(m, n) and one decomposition of a
+    square of the smaller side, in fp64: so it is taken of ``matrices`` per group, spread evenly over the depth, and
+    never of one whose smaller side is above ``largest`` (a notice says of which group nothing is left). On FSDP2 one
+    matrix at a time is gathered, and the result is that of one process to rounding.
 
     Written to ``probes/WeightDrift.jsonl`` and ``probes/WeightDrift rank.jsonl``.
 
@@ -159,14 +160,17 @@ class WeightDrift(StageCallback):
         groups = self._groups(module)
         drift = {group: self._drift(module, names) for group, names in groups.items()}
         kind = type(self).__name__
-        about = "‖θ − θ₀‖ / ‖θ₀‖ of what trains, by group; θ₀ is the base model."
+        unseen = self._unseen(module, drift)
+        about = (
+            f"Relative Frobenius norm ‖θ − θ₀‖ / ‖θ₀‖ of what trains, by group; θ₀ is the base model.{unseen}"
+        )
         Reading(self.name, kind, "Weight drift", "relative Frobenius norm", about).put(
             trainer, module, "stage", drift
         )
         found = {group: self._ranks(module, group, names) for group, names in groups.items()}
         values = {f"{group} {name}": value for group, mean in found.items() for name, value in mean.items()}
         if values:
-            about = "Rank of θ − θ₀, mean over matrices of a group; θ₀ is the base model."
+            about = f"Rank of θ − θ₀, mean over matrices of a group; θ₀ is the base model.{unseen}"
             Reading(f"{self.name} rank", kind, "Rank of the weights' change", "rank", about).put(
                 trainer, module, "stage", values
             )
@@ -177,6 +181,23 @@ class WeightDrift(StageCallback):
         for name, group in ever_changed(module).items():
             groups.setdefault(group, []).append(name)
         return groups
+
+    def _unseen(self, module: ContinualLMM, drift: Mapping[str, float]) -> str:
+        """Says which groups read 0 although a task trained adapters or experts beside them; empty: none does."""
+        replaced: set[str] = set()
+        for task in module.data.tasks[: module.sequence.position.stage]:
+            chosen = module.recipe_of(task).resolve(module.anatomy)
+            replaced |= {
+                module.anatomy.group_of(name) for name in chosen.keys() - module.trained_by(task).keys()
+            }
+        groups = sorted(group for group, moved in drift.items() if group in replaced and not moved)
+        if not groups:
+            return ""
+        text = f"Adapters or experts beside {', '.join(groups)} are not seen: there it reads 0."
+        if text not in self._said:
+            self._said.add(text)
+            module.sequence.report_notice(f"{self.name}: {text}")
+        return f" {text}"
 
     def _drift(self, module: ContinualLMM, names: Sequence[str]) -> float:
         """‖θ − θ₀‖ / ‖θ₀‖ over the tensors of a group; collective."""

@@ -21,7 +21,7 @@ TRAINER = {
     "deterministic": "only kernels that give the same bits every time; needed for equal bytes on a GPU.",
     "benchmark": "let cuDNN choose its kernels by trying.",
     "detect_anomaly": "name the operation that made a gradient nan; slow.",
-    "enable_progress_bar": "false turns the progress lines off.",
+    "enable_progress_bar": "false shows no steps; plan, notices, scores and summary are printed in any case.",
     "logger": "one of Lightning's loggers beside the run's own log.",
     "profiler": "simple, advanced or pytorch: where the time goes.",
 }

@@ -20,6 +20,10 @@ _TYPES = {
     "Sequence": "a list",
     "Mapping": "a mapping",
 }
+_MANY = {"int": "whole numbers", "float": "numbers", "str": "texts"}
+_UNION = re.compile(
+    r"Does not validate against any of the Union.*?^Given value: [^\n]*", re.DOTALL | re.MULTILINE
+)
 _SHORTEST = 300
 
 
@@ -113,7 +117,9 @@ def _in_class(text: str, key: str, classes: Sequence[type]) -> str | None:
         return f"{key}: {name} has no {option[1]!r};{hint(option[1], known) or f' it has {_some(known)}.'}"
     if inner := re.match(r'(?:Parser|Configuration) key "([^"]+)":\n?', rest):
         where = f"{key}: {name}.{inner[1]}"
-        line = rest[inner.end() :].strip() or text[text.index(inner[0]) + len(inner[0]) :].strip()
+        _, _, line = text[problem.start() :].partition(inner[0])
+        union = _UNION.match(line.strip())  # what follows is about the list that the class stands in
+        line = union[0] if union else line.strip().partition("\n")[0]
         return _wrong_type(line, where) or f"{where}: {_short(line)}"
     return f"{key}: {path} cannot be used: {_short(rest.splitlines()[0])}."
 
@@ -124,27 +130,44 @@ def _wrong_type(text: str, key: str) -> str | None:
         return None
     if key == "trainer.precision":
         return f"{key} must be bf16-mixed or 32-true, got {value[1].strip()!r}."
-    kinds: list[str] = []
-    for expected in re.finditer(
-        r"Expected a (<class '[^']+'>|typing\.Literal\[[^\]]*\]|tuple with \d+ elements)", text
-    ):
-        words = _kind(expected[1])
-        if words not in kinds:
-            kinds.append(words)
+    forms = _subtypes(text)
+    if forms is None:
+        expected = r"Expected a (<class '[^']+'>|typing\.Literal\[[^\]]*\]|tuple with \d+ elements)"
+        forms = [_form(found[1]) or found[1] for found in re.finditer(expected, text)]
+    kinds = list(dict.fromkeys(forms))
     if not kinds:
         return None
-    given = value[1].strip()
-    plain = kinds == ["a list"] and re.fullmatch(r"[\w./-]+", given)
-    return f"{key} must be {' or '.join(kinds)}, got {given!r}{f'; write [{given}]' if plain else ''}."
+    whole = re.findall(r"^Given value: (.+)", text, re.MULTILINE)  # of a union; before it, the part at fault
+    word = (whole or [value[1]])[-1].strip()
+    plain = {"a list", "a list of texts"} & set(kinds) and re.fullmatch(r"[\w./-]+", word)
+    *most, last = kinds
+    listed = f"{', '.join(most)} or {last}" if most else last
+    return f"{key} must be {listed}, got {word!r}{f'; write [{word}]' if plain else ''}."
 
 
-def _kind(expected: str) -> str:
-    if expected.startswith("<class"):
-        name = expected.split("'")[1].rpartition(".")[2]
+def _subtypes(text: str) -> list[str] | None:
+    """The forms that a union accepts; None where one of them has no plain name, or the type is no union."""
+    found = re.search(r"^Subtypes: \[(.+)\]$", text, re.MULTILINE)
+    if found is None:
+        return None
+    forms = [_form(subtype) for subtype in re.split(r", (?![^\[]*\])", found[1])]
+    named = [form for form in forms if form is not None]
+    return named if len(named) == len(forms) else None
+
+
+def _form(kind: str) -> str | None:
+    """What a user calls a type as jsonargparse prints it; None: it has no plain name."""
+    if found := re.fullmatch(r"<class '([^']+)'>", kind):
+        name = found[1].rpartition(".")[2]
         return _TYPES.get(name, name)
-    if expected.startswith("typing.Literal"):
-        return "one of " + ", ".join(word.strip(" '\"") for word in expected[15:-1].split(","))
-    return "a list of " + expected.split()[2]
+    if found := re.fullmatch(r"typing\.Literal\[(.*)\]", kind):
+        words = [word.strip(" '\"") for word in found[1].split(",")]
+        return words[0] if len(words) == 1 else "one of " + ", ".join(words)
+    if found := re.fullmatch(r"tuple with (\d+) elements", kind):
+        return f"a list of {found[1]}"
+    if found := re.fullmatch(r"(?:list|collections\.abc\.Sequence)\[(\w+)\]", kind):
+        return f"a list of {_MANY[found[1]]}" if found[1] in _MANY else None
+    return None
 
 
 def _arguments(name: str, classes: Sequence[type]) -> list[str]:

@@ -23,6 +23,7 @@ from lmmcl.cli.run_record import RunRecord
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
+from lmmcl.report.news import SequenceNews
 from lmmcl.report.progress import SequenceProgress
 
 DEFAULTS: dict[str, Any] = {
@@ -139,6 +140,8 @@ class SequenceCLI(LightningCLI):
         shown = self.config_init["trainer"]["enable_progress_bar"] is not False
         if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(SequenceProgress())
+        elif not any(isinstance(callback, SequenceNews) for callback in callbacks):
+            callbacks.append(SequenceNews())
         callbacks.append(RunRecord(self._resolved(), Path(self.config["run"])))
         _check_strategy(self.config_init["trainer"]["strategy"])
         options: dict[str, Any] = {"callbacks": callbacks, **kwargs}

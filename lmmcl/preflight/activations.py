@@ -27,6 +27,7 @@ class Shape:
         vision_hidden: width of the vision tower; 0 where it is not known.
         vision_layers: its blocks.
         patch: numbers of a picture that make one token of the tower.
+        mlps: MLPs of a layer that every token goes through: 2 with the copies of MoE.
     """
 
     hidden: int
@@ -39,6 +40,7 @@ class Shape:
     vision_hidden: int = 0
     vision_layers: int = 0
     patch: int = 1
+    mlps: int = 1
 
     @classmethod
     def of(cls, config: Any, layers: int, vision_layers: int) -> Shape | None:
@@ -83,7 +85,8 @@ def layer_bytes(shape: Shape, trained: Collection[str], length: int, eager: bool
 
         2 · 4 h                     two norms, their inputs in fp32
         + e (2 q + 2 k)             queries, keys, values, output of the attention
-        + e 3 i                     gate, its activation, up
+        + e 3 i                     gate, its activation, up; of each MLP where there is a frozen one and its copy
+        + e 2 h                     with these two, what either gives
         + e (h + q + h + i)         inputs of q/k/v, o, gate/up, down: each where it trains
         + 6 a s                     probabilities in fp32 and in bf16, where the attention is not fused
 
@@ -97,7 +100,9 @@ def layer_bytes(shape: Shape, trained: Collection[str], length: int, eager: bool
         eager: the attention writes its scores out.
         each: bytes of a number: 2 in bf16, 4 in fp32.
     """
-    kept = 2.0 * 4 * shape.hidden + each * (2 * shape.queries + 2 * shape.keys + 3 * shape.inner)
+    kept = 2.0 * 4 * shape.hidden + each * (2 * shape.queries + 2 * shape.keys + 3 * shape.inner * shape.mlps)
+    if shape.mlps > 1:
+        kept += each * shape.mlps * shape.hidden
     if set(trained) & {"llm.attn.q", "llm.attn.k", "llm.attn.v", "llm.attn.qkv", "llm.attn.kv"}:
         kept += each * shape.hidden
     if "llm.attn.o" in trained:
@@ -163,5 +168,5 @@ def generation_bytes(shape: Shape, tokens: int, each: int = 2) -> int:
         each: bytes of a number.
     """
     cache = 2 * shape.layers * shape.keys
-    work = 3 * shape.inner + 4 * shape.hidden
+    work = 3 * shape.inner * shape.mlps + 4 * shape.hidden
     return each * tokens * (cache + work)

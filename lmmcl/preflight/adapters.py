@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from lmmcl.adapters.experts import Mixture
 from lmmcl.anatomy import Anatomy
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.mitigation import Mitigation
@@ -25,6 +26,7 @@ class Adapted:
         anatomy: of the model with what was added to it.
         trained: what each task trains, in order, parameter to group. An adapter counts with the group that it lies on,
             whose inputs it needs as the group itself would.
+        mlps: MLPs of a decoder layer that every token goes through, at most.
 
     Args:
         module: not built.
@@ -69,6 +71,7 @@ class Adapted:
             groups |= names
         numel = {name: parameter.numel() for name, parameter in parameters_of(model).items()}
         self.added = sum(count for name, count in numel.items() if name not in anatomy.numel)
+        self.mlps = 2 if any(isinstance(part, Mixture) for part in model.modules()) else 1
         self.anatomy = replace(anatomy, numel=numel, _group_of=groups)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -138,19 +138,21 @@ def _of_model(
     trained = list(trained_by(module, data, anatomy).values())
     if not trained:
         return
+    mlps = 1
     if len(trained) == len(data.tasks):
         try:
             adapted = Adapted(module, data, model, anatomy, place.mitigations)
         except UserError as error:
             yield Finding("failure", "adapters", "", str(error))
             return
-        anatomy, trained = adapted.anatomy, adapted.trained
+        anatomy, trained, mlps = adapted.anatomy, adapted.trained, adapted.mlps
         if adapted.added:
             most = max(sum(anatomy.numel[name] for name in names) for names in trained)
             text = f"{count_text(adapted.added)} parameters are added; a task trains {count_text(most)} of them at most"
             yield Finding("ok", "adapters", "", f"{text}, in the place of what its recipe names")
     config: Any = model.config
     shape = Shape.of(config, 1 + max(anatomy.depth.values(), default=0), len(anatomy.vision_blocks))
+    shape = shape and replace(shape, mlps=mlps)
     frozen = getattr(config.dtype, "itemsize", 4)
     load = _load(data, place, lengths, prompts)
     widths = Widths.of(config, anatomy, trained, place.bf16)

@@ -92,3 +92,8 @@ def test_captions_of_the_picture_world_are_the_default_and_a_prompt_makes_captio
 def test_a_value_out_of_range_is_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=f"NumberTokenBias.*{said}"):
         NumberTokenBias(**options)
+
+
+def test_its_two_logs_are_called_by_what_they_measure(tiny: Path) -> None:
+    titles = [probed(tiny).log(name).title for name in ("NumberTokenBias", "NumberTokenBias logits")]
+    assert titles == ["numbers in captions: probability", "numbers in captions: largest logit"]

@@ -9,11 +9,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from lmmcl.callbacks import WeightDrift, weight_drift
+import lmmcl.sequence
+from lmmcl import Mitigation
+from lmmcl.callbacks import LoRA, MoE, WeightDrift, weight_drift
 from lmmcl.callbacks.weight_drift import change_ranks, ranks, spread, squares
 from lmmcl.errors import UserError
+from lmmcl.evaluation.probe_log import read_probes
 from lmmcl.mitigation import copied_elements
-from tests.callbacks.probed import probed
+from tests.callbacks.probed import probed, probed_fit
 
 SHAPES = [(40, 60), (60, 40), (50, 50)]
 
@@ -125,3 +128,28 @@ def test_it_says_what_it_keeps(tiny: Path) -> None:
     kept = sum(tensor.numel() for tensor in probe.tensors.values())
     assert copied_elements([probe], module.anatomy.numel, trained) == kept > 0
     assert copied_elements([probe], module.anatomy.numel, trained, on_disk=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("beside", "unseen"),
+    [
+        (
+            LoRA(rank=2, at_end="keep"),
+            "llm.attn.k, llm.attn.o, llm.attn.q, llm.attn.v, llm.mlp.gate, llm.mlp.up",
+        ),
+        (MoE(), "llm.mlp.gate, llm.mlp.up"),
+        (LoRA(rank=2), ""),
+    ],
+)
+def test_what_stays_beside_the_weights_is_said_not_to_be_seen(
+    beside: Mitigation, unseen: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(lmmcl.sequence, "rank_zero_info", said.append)
+    probed_fit(tiny, tmp_path, [beside, WeightDrift(matrices=0)])
+    (log,) = read_probes(tmp_path)
+    groups = [group for group, moved in log.at_stages[-1].values.items() if not moved]
+    text = f"Adapters or experts beside {unseen} are not seen: there it reads 0."
+    assert ", ".join(groups) == unseen
+    assert (text in log.about, any(text in line for line in said)) == (bool(unseen), bool(unseen))
+    assert unseen or log.about.endswith("base model.")

@@ -42,7 +42,7 @@ def config(tiny: Path, tmp_path: Path) -> Path:
         (["--model.schedule", "linear"], "model.schedule must be one of cosine, constant, got 'linear'."),
         (["--data.tasks", "count"], "data.tasks must be a list, got 'count'; write [count]."),
         (["--model.betas", "[0.9]"], "model.betas must be a list of 2, got '[0.9]'."),
-        (["--ckpt_path", "x.ckpt"], "ckpt_path must be one of last or null, got 'x.ckpt'."),
+        (["--ckpt_path", "x.ckpt"], "ckpt_path must be last or null, got 'x.ckpt'."),
         (["--run"], "--run needs a value behind it."),
         (["--model.run", "x"], "model.run must be given at the top of the YAML, as the key run."),
         (["--trainer.precision", "bf17"], "trainer.precision must be bf16-mixed or 32-true, got 'bf17'."),
@@ -62,8 +62,20 @@ def config(tiny: Path, tmp_path: Path) -> Path:
             "trainer.callbacks: LwF.weight must be a number, got 'much'.",
         ),
         (
+            ["--trainer.callbacks", "[{class_path: WiSEFT, init_args: {alpha: [0.1, two]}}]"],
+            "trainer.callbacks: WiSEFT.alpha must be a number, a list of numbers or sweep, got \"[0.1, 'two']\".",
+        ),
+        (
+            ["--trainer.callbacks", "[LwF, {class_path: WiSEFT, init_args: {alpha: swep}}]"],
+            "trainer.callbacks: WiSEFT.alpha must be a number, a list of numbers or sweep, got 'swep'.",
+        ),
+        (
+            ["--trainer.callbacks", "[{class_path: ForgettingBudget, init_args: {held_out: chart}}]"],
+            "trainer.callbacks: ForgettingBudget.held_out must be a list of texts or null, got 'chart'; write [chart].",
+        ),
+        (
             ["--trainer.callbacks", "[{class_path: WiSEFT, init_args: {alpha: 1.5}}]"],
-            "trainer.callbacks: WiSEFT.alpha must lie in [0, 1], got 1.5.",
+            "trainer.callbacks: WiSEFT.alpha must lie in [0, 1], or be a list of such numbers or sweep, got 1.5.",
         ),
         (
             ["--trainer.callbacks", "[{class_path: LwF, init_arg: {weight: 1}}]"],

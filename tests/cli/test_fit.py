@@ -218,3 +218,29 @@ def test_a_recipe_arrives_as_the_yaml_holds_it(
     config = SequenceCLI(["--config", str(path)], "lmmcl fit --config FILE").config
     assert config["model"]["recipe"] == recipe
     assert config["data"]["tasks"] == ["word", task]
+
+
+def test_without_a_progress_bar_plan_notices_scores_and_summary_are_printed_and_no_steps(
+    tiny: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, tiny, tmp_path / "run")
+    words = [
+        "--trainer.enable_progress_bar",
+        "false",
+        "--data.max_eval_samples",
+        2,
+        "--data.held_out",
+        "[chart]",
+    ]
+    callbacks = "[{class_path: GPM, init_args: {samples: 2}}]"
+    code, output, errors = command("fit", "--config", config, *words, "--trainer.callbacks", callbacks)
+    assert code == 0, errors
+    for said in (
+        "parameters",
+        "GPM: of the inputs of",
+        "01-count",
+        "target learning",
+        f"run: {tmp_path / 'run'}",
+    ):
+        assert said in output, said
+    assert "step 3/3" not in output and "measuring the base" not in output

@@ -42,6 +42,16 @@ def test_a_sound_set_passes(planted: PlantedSet, tiny: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_sound_set_with_adapters_passes_and_says_what_they_add(planted: PlantedSet, tiny: Path) -> None:
+    callbacks = "[{class_path: LoRA, init_args: {rank: 4}}]"
+    words = ["--model.recipe", "mlp_gate_up", "--trainer.callbacks", callbacks]
+    code, found = findings("--config", planted.write(), "--model.path", tiny, *words)
+    assert (code, failures(found)) == (0, [])
+    (said,) = [finding["text"] for finding in found if finding["check"] == "adapters"]
+    # 2 layers, gate and up: (32 inputs + 64 outputs) x rank 4
+    assert said.startswith("1.5 K parameters are added")
+
+
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_planted_fault_is_named_and_is_the_only_failure(kind: str, planted: PlantedSet, tiny: Path) -> None:
     plant, check, parts = FAULTS[kind]

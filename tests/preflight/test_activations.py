@@ -1,11 +1,14 @@
 """Estimated activations, against what autograd keeps of a real decoder."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
+from lmmcl.adapters.experts import Mixture
 from lmmcl.preflight.activations import Shape, generation_bytes, layer_bytes, training_bytes
 
 LAYERS, TOKENS, SAMPLES = 3, 256, 2
@@ -21,8 +24,11 @@ GROUPS = {
 }
 
 
-def kept(trained: set[str], attention: str, layers: int) -> int:
-    """Bytes that autograd keeps of one forward in bf16, each storage once, without the weights."""
+def kept(trained: set[str], attention: str, layers: int, copies: bool = False) -> int:
+    """Bytes that autograd keeps of one forward in bf16, each storage once, without the weights.
+
+    With copies, it is the copy of each MLP that trains, beside the frozen one.
+    """
     config = Qwen2Config(
         hidden_size=256,
         intermediate_size=1024,
@@ -33,7 +39,12 @@ def kept(trained: set[str], attention: str, layers: int) -> int:
     )
     config._attn_implementation = attention
     model = Qwen2Model(config).bfloat16().train()
+    if copies:
+        for layer in model.layers:
+            layer.mlp = Mixture(layer.mlp, 256, top_k_eval=2).bfloat16()
+            torch.nn.init.normal_(layer.mlp.router.weight)
     for name, parameter in model.named_parameters():
+        name = name.replace(".mlp.base_layer.", "frozen") if copies else name
         parameter.requires_grad_(any(part in name for part in trained))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     storages: dict[int, int] = {}
@@ -65,6 +76,15 @@ def test_a_layer_keeps_what_autograd_keeps(trained: set[str], attention: str) ->
     estimated = layer_bytes(SHAPE, groups, TOKENS, attention == "eager") * SAMPLES * TOKENS
     # One more layer: the first one keeps less, since nothing before it trains.
     real = kept(trained, attention, LAYERS + 1) - kept(trained, attention, LAYERS)
+    assert estimated == pytest.approx(real, rel=0.05)
+
+
+@pytest.mark.parametrize("trained", [{"gate_proj", "up_proj"}, {"gate_proj", "up_proj", "down_proj"}])
+def test_a_layer_with_a_copy_of_its_mlp_keeps_what_both_need(trained: set[str]) -> None:
+    shape = replace(SHAPE, mlps=2)
+    estimated = layer_bytes(shape, {GROUPS[name] for name in trained}, TOKENS, False) * SAMPLES * TOKENS
+    names = {f"expert.{name}" for name in trained} | {"router"}
+    real = kept(names, "sdpa", LAYERS + 1, copies=True) - kept(names, "sdpa", LAYERS, copies=True)
     assert estimated == pytest.approx(real, rel=0.05)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lmmcl.anatomy import Anatomy
-from lmmcl.callbacks import LoRA, OLoRA
+from lmmcl.callbacks import LoRA, MoE, OLoRA
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.mitigation import Mitigation
@@ -35,6 +35,11 @@ def test_a_hollow_model_is_changed_as_a_run_changes_its_own(tiny: Path, tmp_path
     need = need_of(found.anatomy, None, found.trained, 4, Place(), None)
     most = sum(found.anatomy.numel[name] for name in found.trained[2])
     assert (need.gradients, need.optimizer) == (4 * most, 8 * most)
+
+
+def test_copies_of_mlps_are_counted_beside_them(tiny: Path, tmp_path: Path) -> None:
+    assert adapted(tiny, tmp_path, "mlp", MoE()).mlps == 2
+    assert adapted(tiny, tmp_path, "mlp", LoRA(rank=4)).mlps == 1
 
 
 def test_a_mitigation_without_adapters_changes_nothing(tiny: Path, tmp_path: Path) -> None:

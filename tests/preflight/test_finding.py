@@ -1,9 +1,13 @@
 """Findings: how many of a kind are shown, and what stops a run."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
+import lmmcl
 from lmmcl.errors import UserError
-from lmmcl.preflight.finding import Finding, failed, kind, ordered, refuse, some
+from lmmcl.preflight.finding import CHECKS, Finding, failed, kind, ordered, refuse, some
 
 
 def missing(number: int) -> Finding:
@@ -49,3 +53,27 @@ def test_only_a_failure_stops_a_run() -> None:
         refuse([*fine, missing(1)])
     with pytest.raises(UserError, match=r"\(2 more: lmmcl preflight shows all\.\)$"):
         refuse([missing(1), missing(2), missing(3)])
+
+
+def named_checks(file: Path) -> set[str]:
+    """The checks that a module names where it makes findings, or gives to what makes them."""
+    tree = ast.parse(file.read_text())
+    assigned = {
+        ast.unparse(node.targets[0]): node.value for node in ast.walk(tree) if isinstance(node, ast.Assign)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        made = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and made in ("Finding", "self._tried"):
+            check = node.args[made == "Finding"]
+            check = assigned.get(ast.unparse(check), check)
+            parts = [check.body, check.orelse] if isinstance(check, ast.IfExp) else [check]
+            found |= {str(part.value) for part in parts if isinstance(part, ast.Constant)}
+    return found
+
+
+def test_every_check_that_a_finding_names_has_its_place_in_the_table() -> None:
+    folder = Path(lmmcl.__file__).parent
+    named = {name for file in folder.rglob("*.py") for name in named_checks(file)}
+    assert named <= set(CHECKS), named - set(CHECKS)
+    assert {"adapters", "memory", "rows", "trainer"} <= named
