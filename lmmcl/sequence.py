@@ -30,6 +30,7 @@ from lmmcl.position import Phase, Position, Stage
 from lmmcl.proofs import prove_equal, prove_frozen
 from lmmcl.resume import newest, restore_callbacks, restore_model, restore_optimizer, save
 from lmmcl.run_folder import RunFolder
+from lmmcl.run_lock import RunLock
 from lmmcl.stage_writer import write_stage
 from lmmcl.stopping import EXIT_CODE, StopSignal, end_launched
 from lmmcl.strategy import FSDP2Strategy, wrap_again
@@ -57,6 +58,7 @@ class SequenceDriver(Callback):
         self._rows: Sequence[Row] = ()
         self._steps_per_epoch = 1
         self._stop = StopSignal()
+        self._lock = RunLock()
         self.cost = CostMeter()
         self._limit_val_batches: int | float | None = None
         self.report_progress: Callable[[str, int, int], None] = lambda task, done, total: None
@@ -76,6 +78,8 @@ class SequenceDriver(Callback):
         self.matrix = Matrix([t.name for t in module.data.tasks], [t.name for t in module.data.held_out])
         if stage != "fit":
             return
+        with agreed():
+            self._lock.take(self.run.path, trainer.is_global_zero)
         self.run.check(decisive_config(module), module.hparams["resume"])
         trainer.fit_loop.max_epochs = sum(task.epochs for task in module.data.tasks)
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # untyped in Lightning
@@ -146,6 +150,7 @@ class SequenceDriver(Callback):
 
     def _release(self, trainer: Trainer) -> None:
         self._stop.release()
+        self._lock.release()
         self.cost.end()
         if self._limit_val_batches is not None:
             trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None

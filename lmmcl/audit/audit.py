@@ -8,19 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from lmmcl.audit.candidate import Candidate
-from lmmcl.audit.changes import Results, TaskChange, flipped, mean_change, task_change
+from lmmcl.audit.changes import Results, TaskChange, flipped, mean_change, sure_change, task_change
 from lmmcl.audit.measure import Measurer, Progress
-from lmmcl.audit.questions import Questions
 from lmmcl.audit.search import Choice, Trial, alphas, choose, greedy, most_trials, one_by_one
 from lmmcl.audit.speaker import Speaker
 from lmmcl.audit.two_models import GroupChange, TwoModels, load_two
-from lmmcl.errors import UserError
+from lmmcl.data.questions import Questions
 from lmmcl.evaluation.flipped_examples import FlippedExample
+from lmmcl.evaluation.loss_bound import NOTHING_LOST, few_rows
 from lmmcl.evaluation.summary import Estimate
-from lmmcl.loading import Checkpoint
+from lmmcl.loading import Checkpoint, device_of
 
 Precision = Literal["bf16-mixed", "32-true"]
 
@@ -91,24 +89,6 @@ class Audit:
         """The chosen candidate on test; None where only the base is within the budget."""
         found = self.choice.best if self.choice is not None else None
         return None if found is None else self.finalists[found.candidate]
-
-
-def device_of(name: str) -> torch.device:
-    """The device that a word means: ``auto``, ``cpu``, ``cuda`` and the like.
-
-    Raises:
-        UserError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(
-            f"--device: {name!r} is no device of this machine; auto takes the one there is."
-        ) from error
-    return device
 
 
 class Auditor:
@@ -187,7 +167,20 @@ class Auditor:
             self._notes.append(left if self._choosing_held_out() else f"{left}; nothing is chosen at all")
         if not self._choosing_held_out():
             return found
+        if few := self._few(budget):
+            self._notes.append(few)
         return self._search(found, base, told)
+
+    def _few(self, budget: float) -> str | None:
+        """What to tell of dev rows that are few for the budget."""
+        chosen = [task for task in self._choosing() if task.name in self._choosing_held_out()]
+        rows = {task.name: self.questions.rows(task, "dev") for task in chosen}
+        groups = {
+            task.name: [str(row.meta.get(task.mean_over, "")) for row in rows[task.name]]
+            for task in chosen
+            if task.mean_over is not None
+        }
+        return few_rows({name: len(its) for name, its in rows.items()}, budget, groups)
 
     def _search(self, found: Audit, base: Results, told: Callable[[str], None]) -> Audit:
         moved, budget = self.two.moved, found.budget
@@ -224,8 +217,10 @@ class Auditor:
 
         def attempt(candidate: Candidate) -> Trial:
             now = self._measurer.measure(candidate, "dev", tasks)
-            lost, back = mean_change(base, now, held_out), mean_change(tuned, now, held_out)
-            assert lost is not None and back is not None
+            lost, back = sure_change(base, now, held_out), mean_change(tuned, now, held_out)
+            assert back is not None
+            if self._measurer.is_base(candidate):
+                lost = NOTHING_LOST
             learning, up = mean_change(base, now, targets), mean_change(tuned, now, targets)
             return Trial(candidate, lost, learning, self._kept(candidate), back, up)
 

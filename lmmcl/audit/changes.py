@@ -11,7 +11,9 @@ from lmmcl.data.row import Row
 from lmmcl.evaluation.bootstrap import interval, resampled_scores
 from lmmcl.evaluation.flipped_examples import FlippedExample, flipped_examples
 from lmmcl.evaluation.flips import Flips, flips
+from lmmcl.evaluation.loss_bound import held_out_loss
 from lmmcl.evaluation.result import TaskResult
+from lmmcl.evaluation.statistics import mean_scores
 from lmmcl.evaluation.summary import Estimate, example_scores
 
 Results = Mapping[str, TaskResult]
@@ -47,9 +49,22 @@ def mean_change(before: Results, after: Results, tasks: Sequence[str]) -> Estima
     if not tasks:
         return None
     scores = {task: example_scores([before, after], task) for task in tasks}
-    drawn = resampled_scores(scores, tasks)  # (resamples, 2, tasks)
-    means = [float(np.diff(scores[task].mean(axis=1))[0]) for task in tasks]
+    groups = {task: before[task].groups for task in tasks}
+    drawn = resampled_scores(scores, tasks, groups=groups)  # (resamples, 2, tasks)
+    means = [float(np.diff(mean_scores(scores[task], groups[task]))[0]) for task in tasks]
     return Estimate(float(np.mean(means)), *interval((drawn[:, 1] - drawn[:, 0]).mean(axis=-1)))
+
+
+def sure_change(before: Results, after: Results, tasks: Sequence[str]) -> Estimate:
+    """`mean_change` with the interval that decides, `lmmcl.evaluation.loss_bound.held_out_loss`, as a change.
+
+    Raises:
+        ValueError: the two answered other questions.
+    """
+    scores = {task: example_scores([before, after], task) / 100.0 for task in tasks}
+    base, now = ({task: list(both[k]) for task, both in scores.items()} for k in (0, 1))
+    lost = held_out_loss(base, now, {task: before[task].groups for task in tasks})
+    return Estimate(0.0 - lost.value, 0.0 - lost.high, 0.0 - lost.low)
 
 
 def task_change(before: TaskResult, after: TaskResult, target: bool) -> TaskChange:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lmmcl.audit.candidate import Candidate
 from lmmcl.audit.changes import Results
-from lmmcl.audit.questions import Questions
 from lmmcl.audit.speaker import Speaker
 from lmmcl.audit.two_models import TwoModels
 from lmmcl.audit.voice import Voice
+from lmmcl.data.questions import Questions
 from lmmcl.data.task import Part, Task
 from lmmcl.evaluation.evaluator import Kept, evaluate
 from lmmcl.evaluation.predictions import PredictionStore, result_key
@@ -50,6 +50,13 @@ class Measurer:
         self._precision = precision
         self._progress = progress
 
+    def is_base(self, candidate: Candidate) -> bool:
+        """Whether a candidate is the base by construction: its weights, asked in its way."""
+        voices = {name: voice.key for name, voice in self._two.voices.items()}
+        back = candidate.by_group()
+        whole = all(back.get(group) == 1.0 for group in self._two.moved)
+        return candidate.kind == "base" or (whole and voices["base"] == voices["tuned"])
+
     def measure(self, candidate: Candidate, part: Part, tasks: list[Task]) -> Results:
         """Answers of a candidate to some tasks.
 
@@ -82,7 +89,8 @@ class Measurer:
             "max_new_tokens": task.max_new_tokens,
             "part": part,
             "precision": self._precision,
-            "scorer": getattr(task.scorer, "__qualname__", type(task.scorer).__qualname__),
+            "scorer": task.scored_by,
+            "scoring": self._questions.data.scoring,
             "voice": voice.key,
         }
         return result_key(weights, task.source.fingerprint(), settings)

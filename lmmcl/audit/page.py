@@ -11,11 +11,11 @@ from markupsafe import Markup
 import lmmcl
 from lmmcl.audit.audit import Audit, Verdict
 from lmmcl.audit.files import trials
-from lmmcl.audit.questions import Questions
 from lmmcl.audit.search import Trial
 from lmmcl.audit.tables import distance, short_title
 from lmmcl.checkpoint import write_atomically
 from lmmcl.data.picture import open_picture
+from lmmcl.data.questions import Questions
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.evaluation.flipped_examples import FlippedExample

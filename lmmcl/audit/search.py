@@ -20,7 +20,8 @@ class Trial:
 
     Args:
         candidate: the mixture.
-        held_out: mean change of the held-out tasks from the base, in points.
+        held_out: mean change of the held-out tasks from the base, in points, with the interval that decides
+            (`lmmcl.evaluation.loss_bound`).
         learning: mean change of the targets from the base; None without targets.
         kept: share of the movement that is left, ‖θ − θ_base‖ / ‖θ_tuned − θ_base‖.
         given_back: mean change of the held-out tasks from the tuned model.
@@ -35,7 +36,11 @@ class Trial:
     given_up: Estimate | None
 
     def within(self, budget: float) -> bool:
-        """Whether the upper confidence bound of the held-out loss is at most ``budget`` points."""
+        """Whether the upper confidence bound of the held-out loss is at most ``budget`` points.
+
+        It holds for each candidate alone; that the best of many is chosen by it is not covered. What was chosen is
+        measured again on rows that chose nothing.
+        """
         return -self.held_out.low <= budget
 
     @property

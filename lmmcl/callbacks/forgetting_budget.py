@@ -12,9 +12,10 @@ from typing_extensions import override
 
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
-from lmmcl.evaluation.budget import Alpha, Candidate, Search, held_out_loss
+from lmmcl.evaluation.budget import Alpha, Candidate, Search
 from lmmcl.evaluation.choices import Choice, Choices
 from lmmcl.evaluation.dev_scores import dev_scores, dev_tasks, require_dev, tell_without_dev
+from lmmcl.evaluation.loss_bound import NOTHING_LOST, few_rows, held_out_loss
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
@@ -29,19 +30,27 @@ ALPHAS = tuple(step / 10 for step in range(11))
 class ForgettingBudget(Mitigation):
     """Ends each stage with the weights that learned most among those that forget no more than a budget.
 
-    At the end of a stage the merges θ ← α θ_previous + (1 − α) θ_new are scored on ``dev`` rows of what is to be kept,
-    from α 0 up, until one stays within the budget: the upper end of the 95 % interval (paired bootstrap over examples)
-    of the mean loss of score against the base model is at most ``points``. α 1, the previous weights, is the last; as
-    the first stage starts from the base model, each stage can stay within the budget unless something else moves
-    weights in between. With ``snapshots`` the weights at earlier steps of the stage are tried, too, the latest first,
-    until one stays within it; with ``groups``, starting from the merge that was found, each group of parameters once
-    as it was tuned. Of all that stay within, the one with the best score of the stage's target on ``dev`` is taken, and
-    the first of equals; if none does, the one that lost least, and it is said. What the budget cost in learning is
-    told, and all candidates are kept in ``choices/<name>.jsonl``.
+    At the end of a stage the merges θ ← α θ_previous + (1 − α) θ_new are scored on ``dev`` rows of what is to be kept.
+    A merge is within the budget where the upper end of the 95 % interval of its mean loss of score against the base
+    model is at most ``points``; the interval takes account of how few the rows are (`lmmcl.evaluation.loss_bound`).
+    α 0, plain tuning, is tried first; if it is outside, the others from α 1 down, until one is outside, and the last
+    within stands for them. α 1 are the previous weights: as the first stage starts from the base model, which lost
+    nothing by definition, each stage can stay within the budget unless something else moves weights in between. With
+    ``snapshots`` the weights at earlier steps of the stage are tried, too, the earliest first, until one is outside;
+    with ``groups``, starting from the merge that was found, each group of parameters once as it was tuned. Of all that
+    is left, the one with the best score of the stage's target on ``dev`` is taken, and the first of equals; if nothing
+    stays within, the one that lost least, and it is said. What the budget cost in learning is told, and all candidates
+    are kept in ``choices/<name>.jsonl``.
+
+    That order makes the choice as sure as a single test: in at most 5 % of draws of the ``dev`` rows, 7.5 % with
+    ``snapshots``, a stage takes weights that truly lose more than the budget where those before it did not. With
+    ``groups`` the interval is that of each candidate alone. Errors of stages add up. Few rows bound little: where no
+    answer changes, n rows of one task still leave 3.7/n possible (100 rows: 3.6 points), and so do k tasks of n/k rows
+    each; it is told where that is more than the budget.
 
     It costs one evaluation of the ``dev`` rows at stage 0 and one for each candidate: one where plain tuning is within
     the budget, at most 11 with the default ``alphas``, plus one a snapshot and one a group that trains. List it last of
-    those that change weights at the end of a task. The interval is that of each candidate alone.
+    those that change weights at the end of a task.
 
     Args:
         points: the budget, from 0 to 100, in points of the mean score of what is to be kept; at 100 it is plain
@@ -94,6 +103,7 @@ class ForgettingBudget(Mitigation):
         self.samples = samples
         self.batch_size = batch_size
         self.measure_before = measure_before
+        self._at_base = True
 
     @override
     def copies(self) -> Sequence[Copy]:
@@ -125,7 +135,16 @@ class ForgettingBudget(Mitigation):
     def _kept(self, module: ContinualLMM) -> list[Task]:
         return dev_tasks(module.data, self.held_out, "ForgettingBudget.held_out")
 
-    # State: what the base model scored, the weights as the task began, and those at earlier steps
+    # State: what the base model scored, the weights as the task began, those at earlier steps, and whether the weights
+    # are still the base model's
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"at_base": self._at_base}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._at_base = state_dict["at_base"]
 
     @override
     def on_stage_end(
@@ -138,6 +157,10 @@ class ForgettingBudget(Mitigation):
             self.tensors = {
                 f"base/{name}": _scores(result).to(module.device) for name, result in found.items()
             }
+            rows = {name: result.n for name, result in found.items()}
+            groups = {name: result.groups for name, result in found.items()}
+            if rows and (told := few_rows(rows, self.points, groups)):
+                module.sequence.report_notice(f"{self.name}: {told}")
 
     @override
     def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
@@ -191,6 +214,7 @@ class ForgettingBudget(Mitigation):
         alphas = ALPHAS if self.alphas is None else self.alphas
         found, chosen = Search(score, self.points, task.name, alphas, self._steps(), groups).run()
         self._put(module, parameters, tuned, chosen.alpha, chosen.step)
+        self._at_base &= chosen.alpha == 1.0
         stage = Stage(module.sequence.position.stage, task, "")
         candidates = [candidate.plain() for candidate in found]
         choice = Choice(stage.index, stage.folder, found.index(chosen), candidates)
@@ -220,7 +244,11 @@ class ForgettingBudget(Mitigation):
         tasks = list({one.name: one for one in (task, *self._kept(module))}.values())
         found = dev_scores(module, tasks, batch_size=self.batch_size, samples=self.samples)
         base = {name: scores.tolist() for name, scores in self._state("base").items()}
-        loss = held_out_loss(base, {name: _scores(found[name]).tolist() for name in base})
+        now = {name: _scores(found[name]).tolist() for name in base}
+        known = self._at_base and alpha == 1.0 and now == base
+        loss = (
+            NOTHING_LOST if known else held_out_loss(base, now, {name: found[name].groups for name in base})
+        )
         return Candidate(alpha, step, loss, {name: result.mean for name, result in found.items()})
 
     def _told(self, target: str, found: Sequence[Candidate], chosen: Candidate) -> str:

@@ -27,6 +27,7 @@ from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
 from lmmcl.report.artefacts import write_artefacts
 from lmmcl.token_outputs import TokenFunction
+from lmmcl.widths import Widths
 
 _BASE = "canary_log_probabilities"
 _ANSWER_TOKENS = 8
@@ -115,6 +116,10 @@ class HeldOutEvaluation(StageCallback):
         self._canary: list[Batch] | None = None
 
     @override
+    def state_bytes(self, widths: Widths, on_disk: bool = False) -> int:
+        return 4 * _ANSWER_TOKENS * self.canary_samples * widths.vocabulary * bool(self.canary_every_n_steps)
+
+    @override
     def evaluate(self, trainer: Trainer, module: ContinualLMM, stage: Stage) -> Mapping[str, TaskResult]:
         data = module.data
         tasks = [*data.tasks, *data.held_out]
@@ -143,7 +148,7 @@ class HeldOutEvaluation(StageCallback):
             "max_new_tokens": task.max_new_tokens,
             "part": self.part,
             "precision": str(module.trainer.precision),
-            "scorer": getattr(task.scorer, "__qualname__", type(task.scorer).__qualname__),
+            "scorer": task.scored_by,
         }
         return result_key(stage.weights, task.source.fingerprint(), settings)
 

@@ -21,8 +21,16 @@ from lmmcl.evaluation.token_classes import token_partition
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.probe import Asked, Reading, answer_batches, head_weights, held_out_rows
+from lmmcl.widths import Widths
 
 _HEAD, _HIDDEN, _MEAN = "head/", "hidden", "mean_log_probabilities"
+_TITLES = {
+    "": "total variation",
+    "KL": "KL divergence",
+    "loss": "loss of gold answers",
+    "answers": "greedy answers",
+    "recovered": "share that comes back",
+}
 
 
 def shift_by_class(base: Tensor, present: Tensor, classes: Sequence[Tensor]) -> Tensor:
@@ -44,16 +52,23 @@ def shift_by_class(base: Tensor, present: Tensor, classes: Sequence[Tensor]) -> 
     return torch.stack([term[:, ids].sum(-1) for term in (variation, divergence) for ids in classes], dim=-1)
 
 
-def returned(base: float, present: float, corrected: float) -> float:
-    """The share of what was lost that a correction brings back: 1 is all; nan where nothing was lost.
+def returned(base: Tensor, present: Tensor, corrected: Tensor) -> float:
+    """The share of what was lost that a correction brings back: 1 is all; nan where no loss is seen.
+
+    A loss is seen where its mean exceeds its standard error over the rows: a smaller one is noise, and a share of it
+    any number at all. One row has no standard error.
 
     Args:
-        base: a loss of the base model (of a score: its negative).
-        present: that of the present model.
-        corrected: that of the present model with its logits corrected.
+        base: (rows,), losses under the base model (of scores: their negatives).
+        present: of the present model.
+        corrected: of the present model with its logits corrected.
     """
-    lost = present - base
-    return (present - corrected) / lost if lost > 1e-4 else math.nan
+    lost = (present - base).double()
+    error = float(lost.std()) / math.sqrt(len(lost)) if len(lost) > 1 else math.inf
+    mean = float(lost.mean())
+    if not mean > max(error, 1e-4):
+        return math.nan
+    return float((present - corrected).double().mean()) / mean
 
 
 class _Corrected(LogitsProcessor):
@@ -77,8 +92,9 @@ class OutputShift(StageCallback):
     rows every other one only calibrates. Over the answer tokens t of these C rows, with p the base's and q the present
     distribution, the marginal bias is b_v = (1/|C|) Σ_t [log p_t(v) − log q_t(v)], one number per word v. On the other
     rows the present model is scored again with logits z + b: the loss of the gold answers, and greedy answers with b
-    added at every step. What comes back is (present − corrected) / (present − base); nan where nothing was lost. A head
-    whose bias alone was changed is repaired whole: there log q_t = log p_t + c − Z_t, so b is −c and a constant.
+    added at every step. What comes back is (present − corrected) / (present − base); nan where no more was lost than
+    its standard error over the rows. A head whose bias alone was changed is repaired whole: there log q_t = log p_t +
+    c − Z_t, so b is −c and a constant.
 
     It costs a forward over the rows per stage, and two greedy answers to each scored row; beside the hundreds of
     answers of every measured task that is little. It keeps in its state, and so in every checkpoint, the base model's
@@ -122,16 +138,21 @@ class OutputShift(StageCallback):
         self.answer_tokens = answer_tokens
         self.answers = answers
         self.batch_size = batch_size
-        self._base_score: float | None = None
+        self._base_scores: list[float] | None = None
         self._halves: tuple[list[Asked], list[Asked]] | None = None
 
     @override
+    def state_bytes(self, widths: Widths, on_disk: bool = False) -> int:
+        hidden = (self.samples // 2) * self.answer_tokens * widths.hidden * widths.each
+        return 4 * widths.vocabulary + hidden + 4 * widths.head * (not on_disk)
+
+    @override
     def state_dict(self) -> dict[str, Any]:
-        return {"base_score": self._base_score}
+        return {"base_scores": self._base_scores}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._base_score = state_dict["base_score"]
+        self._base_scores = state_dict["base_scores"]
 
     @override
     def on_stage_end(
@@ -143,22 +164,25 @@ class OutputShift(StageCallback):
         if task is None:
             self._remember(module)
         correction = self.tensors[_MEAN] - self._mean(module)
-        values = self.read(module, correction)
-        loss = {name: values.pop(name) for name in ("base", "present", "corrected")}
-        recovered = {"loss": returned(**loss)}
-        self._put(trainer, module, "loss", "nats per token", "Loss of held-out gold answers.", loss)
+        values, by_row = self.read(module, correction)
+        loss = {name: values.pop(name) for name in by_row}
+        recovered = {"loss": returned(**by_row)}
+        rows = f"{len(scored)} dev rows of the held-out tasks, a sample of its own beside the matrix's"
+        about = f"Loss of the gold answers to {rows}."
+        self._put(trainer, module, "loss", "nats per token", about, loss)
         if self.answers:
-            points = {
+            said = {
                 "present": self._score(module, []),
                 "corrected": self._score(module, [_Corrected(correction)]),
             }
             if task is None:
-                self._base_score = points["present"]
-            assert self._base_score is not None
-            points["base"] = self._base_score
-            recovered["score"] = returned(**{name: -value for name, value in points.items()})
-            self._put(trainer, module, "answers", "points", "Score of greedy held-out answers.", points)
-        about = "Share of what was lost on held-out rows that comes back when the output's marginal bias is removed."
+                self._base_scores = said["present"]
+            assert self._base_scores is not None
+            said["base"] = self._base_scores
+            recovered["score"] = returned(**{name: -torch.tensor(rows) for name, rows in said.items()})
+            points = {name: sum(rows) / len(rows) for name, rows in said.items()}
+            self._put(trainer, module, "answers", "points", about, points)
+        about = f"Share of what was lost that comes back without the output's marginal bias, on {rows}."
         self._put(trainer, module, "recovered", "share", about, recovered)
         for kind, unit, what in (
             (
@@ -169,7 +193,7 @@ class OutputShift(StageCallback):
             ("KL", "nats", "KL divergence of the base's next-token distribution from the present one"),
         ):
             parts = {name.removeprefix(f"{kind} "): v for name, v in values.items() if name.startswith(kind)}
-            about = f"{what}, mean over the first tokens of held-out gold answers; the parts add up to all."
+            about = f"{what}, mean over the first tokens of gold answers to {rows}; the parts add up to all."
             self._put(
                 trainer,
                 module,
@@ -188,7 +212,7 @@ class OutputShift(StageCallback):
         about: str,
         values: Mapping[str, float],
     ) -> None:
-        name, title = f"{self.name} {log}".strip(), f"Output shift {log}".strip()
+        name, title = f"{self.name} {log}".strip(), f"Output shift: {_TITLES[log]}"
         Reading(name, type(self).__name__, title, unit, about).put(trainer, module, "stage", values)
 
     def halves(self, module: ContinualLMM) -> tuple[list[Asked], list[Asked]]:
@@ -238,12 +262,16 @@ class OutputShift(StageCallback):
             module.free_gathered()
         return torch.stack(sums).sum(dim=0) / tokens
 
-    def read(self, module: ContinualLMM, correction: Tensor) -> dict[str, float]:
+    def read(self, module: ContinualLMM, correction: Tensor) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Means over the scored tokens: ``TV`` and ``KL`` by class, and the gold answers' loss; collective.
 
         Args:
             module: the present model.
             correction: (vocabulary,), added to its logits.
+
+        Returns:
+            The means by name; and the losses by row, (rows,), each the sum over its tokens in tokens of the mean row:
+            their mean is that over tokens.
         """
         parts = token_partition(module.processor.tokenizer.get_vocab(), len(correction))
         classes = [torch.tensor(ids, dtype=torch.long, device=module.device) for ids in parts.values()]
@@ -256,7 +284,8 @@ class OutputShift(StageCallback):
             return torch.cat([shift_by_class(base, present, classes), torch.stack(losses, dim=-1)], dim=-1)
 
         found: list[Tensor] = []
-        done = 0
+        rows: list[Tensor] = []
+        done = asked = 0
         with module.inference(gather=False):
             head = module.head_with(of_base)
             for batch in self._batches(module, 1):
@@ -264,7 +293,9 @@ class OutputShift(StageCallback):
                 found.append(
                     outputs.map(function, beside=[self.tensors[_HIDDEN][done : done + len(outputs)]])
                 )
+                rows.append(outputs.samples + asked)
                 done += len(outputs)
+                asked += self.batch_size
             module.free_gathered()
         names = [
             *(f"{kind} {name}" for kind in ("TV", "KL") for name in parts),
@@ -272,11 +303,17 @@ class OutputShift(StageCallback):
             "present",
             "corrected",
         ]
-        means = torch.cat(found).mean(dim=0).tolist()
-        return dict(zip(names, means, strict=True))
+        tokens, row = torch.cat(found), torch.cat(rows)
+        means = dict(zip(names, tokens.mean(dim=0).tolist(), strict=True))
+        count = len(self.halves(module)[1])
+        sums = torch.zeros(count, 3, dtype=torch.float64).index_add_(
+            0, row.cpu(), tokens[:, -3:].double().cpu()
+        )
+        by_row = sums * (count / len(tokens))
+        return means, dict(zip(names[-3:], by_row.unbind(dim=1), strict=True))
 
-    def _score(self, module: ContinualLMM, processors: list[LogitsProcessor]) -> float:
-        """Mean score of greedy answers to the scored rows, 0 to 100; collective."""
+    def _score(self, module: ContinualLMM, processors: list[LogitsProcessor]) -> list[float]:
+        """Scores of greedy answers to the scored rows, 0 to 100; collective."""
         scored = self.halves(module)[1]
         tasks = {task.name: task for task, _ in scored}
         values: list[float] = []
@@ -288,7 +325,7 @@ class OutputShift(StageCallback):
                     batch = module.data.collator.prompts(part).to(module.device)
                     said = generate(module.model, module.processor, batch, task.max_new_tokens, processors)
                     values += [
-                        float(task.scorer(answer, row.gold, row.meta).value)
+                        100.0 * float(task.scorer(answer, row.gold, row.meta).value)
                         for answer, row in zip(said, part, strict=True)
                     ]
-        return 100.0 * sum(values) / len(values)
+        return values

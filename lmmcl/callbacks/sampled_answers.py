@@ -175,6 +175,7 @@ def _measured(
 
 
 def _question(row: Row) -> str:
-    """The text of the last turn that asks."""
-    asked = [message for message in row.messages if message["role"] == "user"]
-    return "".join(part["text"] for part in asked[-1]["content"] if part["type"] == "text").strip()
+    """The text of the last turn that asks; empty where none does."""
+    asked = [message["content"] for message in row.messages if message["role"] == "user"]
+    parts = asked[-1] if asked else []
+    return "".join(part["text"] for part in parts if part["type"] == "text").strip()

@@ -1,7 +1,7 @@
 """The parser of a config by itself, for those who describe it (completion, schema) or only check it (sweep)."""
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -9,13 +9,11 @@ from typing_extensions import override
 from lmmcl.cli.sequence_cli import SequenceCLI
 
 
-class _Parsed(SequenceCLI):
+class _Unparsed(SequenceCLI):
     @override
     def instantiate_classes(self) -> None:
         """Nothing: only the parser is wanted."""
 
-
-class _Unparsed(_Parsed):
     @override
     def parse_arguments(self, parser: Any, args: Any) -> None:
         self.config = parser.get_defaults()
@@ -27,10 +25,16 @@ def config_parser() -> ArgumentParser:
     return parser
 
 
-def check_words(words: Sequence[str]) -> None:
-    """Parses what ``lmmcl fit`` would be told, and makes nothing of it.
+def reading_parser() -> Callable[[Sequence[str]], dict[str, Any]]:
+    """Reads the words behind ``lmmcl fit`` into a config, one after the other, and makes nothing of it.
 
-    Raises:
-        UserError: a key or a value is wrong, or a YAML is missing.
+    What it gives raises a `UserError` where a key or a value is wrong, or a YAML is missing.
     """
-    _Parsed(words, "lmmcl fit")
+    cli = _Unparsed([], "lmmcl fit")
+
+    def read(words: Sequence[str]) -> dict[str, Any]:
+        SequenceCLI.parse_arguments(cli, cli.parser, list(words))
+        config: dict[str, Any] = cli.config.as_dict()
+        return config
+
+    return read

@@ -31,6 +31,7 @@ def run(arguments: Sequence[str]) -> None:
     from lmmcl.sweep.grid import Axis, planned
     from lmmcl.sweep.state import check_record, state_of
 
+    _refuse_own_words(rest)
     if not words.grid:
         raise UserError(
             "sweep: --grid is missing; for example --grid model.recipe=full,sa_proj --grid seed=0,1,2."
@@ -77,13 +78,29 @@ def _parser() -> CommandParser:
     return parser
 
 
-def _check_all(runs: Sequence[Planned]) -> None:
-    """Parses the config of every run, so that a mistake in the last one shows before the first one starts."""
-    from lmmcl.cli.config_parser import check_words
+def _refuse_own_words(rest: Sequence[str]) -> None:
+    """Refuses what the sweep says to every run itself, and would take from the user without a word."""
+    for word in rest:
+        option = word.partition("=")[0]
+        if option == "--run":
+            raise UserError("sweep: --run is the folder of one run; did you mean --runs?")
+        if option == "--ckpt_path":
+            raise UserError(
+                "sweep: --ckpt_path is set by the sweep itself, which goes on with every run that was begun; leave "
+                "it out (did you mean --runs, the folder to go on with?)."
+            )
 
+
+def _check_all(runs: Sequence[Planned]) -> None:
+    """Looks at the config of every run, so that a mistake in the last one shows before the first one starts."""
+    from lmmcl.cli.config_check import ConfigCheck
+    from lmmcl.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    configs = ConfigCheck()
     for run in runs:
         try:
-            check_words(run.words)
+            configs.check(run.words)
         except UserError as error:
             raise UserError(f"{error} (in the run {run.name})") from error
 
@@ -94,15 +111,16 @@ def _write_for_cluster(
     from lmmcl.checkpoint import write_atomically
     from lmmcl.sweep.cluster import command_lines, slurm_script
     from lmmcl.sweep.loop import LOGS
+    from lmmcl.sweep.state import OWN
 
-    commands = commands or folder / "commands.txt"
+    commands, logs = commands or folder / OWN / "commands.txt", folder / OWN / LOGS
     commands.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(commands, command_lines(runs).encode())
     print(f"{commands}: {len(runs)} commands, one a line; each goes on where it was.")
     if slurm is not None:
-        (folder / LOGS).mkdir(parents=True, exist_ok=True)
+        logs.mkdir(parents=True, exist_ok=True)
         slurm.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(slurm, slurm_script(runs, commands, jobs, folder / LOGS).encode())
+        write_atomically(slurm, slurm_script(runs, commands, jobs, logs).encode())
         print(f"{slurm}: add your partition and GPUs to it, then sbatch {shlex.quote(str(slurm))}")
 
 
@@ -110,8 +128,10 @@ def _print_states(runs: Sequence[Planned], states: dict[str, State], folder: Pat
     count = {
         state: sum(found == state for found in states.values()) for state in ("finished", "begun", "new")
     }
+    running = sum(found == "running" for found in states.values())
+    more = f", {running} running in another process" if running else ""
     print(
-        f"{len(runs)} runs in {folder}: {count['finished']} finished, {count['begun']} begun, {count['new']} new"
+        f"{len(runs)} runs in {folder}: {count['finished']} finished, {count['begun']} begun, {count['new']} new{more}"
     )
     for run in runs:
         print(f"  {states[run.name]:<10}{run.name}{_numbers(run)}")
@@ -120,9 +140,12 @@ def _print_states(runs: Sequence[Planned], states: dict[str, State], folder: Pat
 def _run_left(runs: Sequence[Planned], states: dict[str, State], jobs: int, gpus: str, folder: Path) -> None:
     from lmmcl.report.clock import clock_text
     from lmmcl.sweep.loop import LOGS, Loop, Outcome
+    from lmmcl.sweep.state import OWN
 
-    left = [run for run in runs if states[run.name] != "finished"]
-    done, spent = len(runs) - len(left), 0.0
+    left = [run for run in runs if states[run.name] in ("new", "begun")]
+    elsewhere = [run for run in runs if states[run.name] == "running"]
+    already = len(runs) - len(left) - len(elsewhere)
+    done, spent = already, 0.0
 
     def began(run: Planned) -> None:
         print(f"began     {run.name}", flush=True)
@@ -134,14 +157,13 @@ def _run_left(runs: Sequence[Planned], states: dict[str, State], jobs: int, gpus
         if outcome.complete:
             print(f"finished  {name}{_numbers(outcome.run)} ({took})")
         else:
-            print(f"FAILED    {name} (exit code {outcome.code}, {took}): {outcome.reason}")
-        ended_here = done - (len(runs) - len(left))
-        remaining = clock_text(spent / ended_here * (len(runs) - done) / jobs)
+            print(f"FAILED    {name} ({outcome.ending}, {took}): {outcome.reason}")
+        remaining = clock_text(spent / (done - already) * (len(runs) - done) / jobs)
         more = f", about {remaining} left" if done < len(runs) else ""
         print(f"          {done} of {len(runs)} done{more}", flush=True)
 
     given = [gpu for gpu in gpus.split(",") if gpu]
-    loop = Loop(left, jobs, given, folder / LOGS, began, ended)
+    loop = Loop(left, jobs, given, folder / OWN / LOGS, began, ended, elsewhere.append)
     try:
         outcomes = loop.run()
     except KeyboardInterrupt:
@@ -153,10 +175,16 @@ def _run_left(runs: Sequence[Planned], states: dict[str, State], jobs: int, gpus
     if failed:
         names = ", ".join(outcome.run.name for outcome in failed)
         raise UserError(
-            f"sweep: {len(failed)} of {len(runs)} runs failed ({names}); what they said stands in {folder / LOGS}. "
-            "The same command tries them again."
+            f"sweep: {len(failed)} of {len(runs)} runs failed ({names}); what they said stands in "
+            f"{folder / OWN / LOGS}. The same command tries them again."
         )
-    print(f"All {len(runs)} are finished. Compare them: lmmcl report {folder}/*/")
+    if elsewhere:
+        names = ", ".join(run.name for run in elsewhere)
+        raise UserError(
+            f"sweep: {len(elsewhere)} of {len(runs)} runs were left to another process that writes them ({names}). "
+            "Wait for it or stop it, and the same command does what is left."
+        )
+    print(f"All {len(runs)} are finished. Compare them: lmmcl report {shlex.quote(str(folder))}/*/")
 
 
 def _numbers(run: Planned) -> str:

@@ -148,7 +148,13 @@ def read_questions(path: Path, held_out_needed: bool = True) -> Questions:
             "held_out: [chart, {task: regression, path: regression.jsonl}]."
         )
     # One list: the roles are ours, and a data module has none without a target.
-    data = TaskSequenceDataModule([*targets, *held_out], max_eval_samples=_limit(given, path))
+    data = TaskSequenceDataModule(
+        [*targets, *held_out],
+        max_eval_samples=_limit(given, path),
+        root=given.get("root"),
+        on_bad_row=settings.on_bad_row,
+        scoring=settings.scoring,
+    )
     return Questions(targets, held_out, data)
 
 

@@ -80,7 +80,8 @@ class Task:
     @property
     def scored_by(self) -> str:
         """How answers become the task's score, as a text that results are found by."""
-        name: str = getattr(self.scorer, "__qualname__", type(self.scorer).__qualname__)
+        function = getattr(self.scorer, "__qualname__", type(self.scorer).__qualname__)
+        name = f"{self.scorer.__module__}.{function}"
         return name if self.mean_over is None else f"{name}, mean over {self.mean_over}"
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lmmcl.errors import UserError
 from lmmcl.evaluation.bootstrap import RESAMPLES, interval, resampled_means
 from lmmcl.evaluation.run_scores import RunScores, differing
 from lmmcl.evaluation.statistics import HELD_OUT_STATISTICS, TARGET_STATISTICS, Scores
@@ -112,8 +113,13 @@ class RunSet:
             self.draws.append(draws)
 
     def across(self, members: Sequence[int] | None = None) -> dict[str, AcrossRuns]:
-        """Every statistic over some runs (None: all) that has a value in each of them."""
+        """Every statistic over some runs (None: all) that has a value in each of them.
+
+        Raises:
+            UserError: two of them are one run: the same seed and order, and all other settings.
+        """
         chosen = list(range(len(self.runs))) if members is None else list(members)
+        _refuse_twice([self.runs[i] for i in chosen])
         names = [name for name in self.values[chosen[0]] if all(name in self.values[i] for i in chosen)]
         return {
             name: _across(name, [self.values[i][name] for i in chosen], [self.draws[i][name] for i in chosen])
@@ -143,17 +149,30 @@ def _text(value: Any) -> str:
     return "+".join(str(one) for one in value) if isinstance(value, list) else str(value)
 
 
+def _refuse_twice(runs: Sequence[RunScores]) -> None:
+    """A copy of a run is no other seed: it would make the interval over runs narrower than it is."""
+    known: dict[str, RunScores] = {}
+    for run in runs:
+        key = json.dumps(run.settings, sort_keys=True, default=str)
+        if key in known:
+            raise UserError(
+                f"{known[key].run} and {run.run} are one run: the same seed, order and settings; give one of them."
+            )
+        known[key] = run
+
+
 def _shared_draws(runs: Sequence[RunScores], seed: int, resamples: int) -> list[dict[str, Scores]]:
     """Of each run: task -> mean scores of every draw, (resamples, T+1); drawn as `resampled_scores` draws."""
     found: list[dict[str, Scores]] = [{} for _ in runs]
     for task in dict.fromkeys(task for run in runs for task in run.scores):
-        same: dict[tuple[str, ...], list[int]] = {}
+        same: dict[tuple[tuple[str, ...], ...], list[int]] = {}
         for i, run in enumerate(runs):
             if task in run.scores:
-                same.setdefault(tuple(run.ids[task]), []).append(i)
-        for members in same.values():
+                examples = tuple(run.ids[task]), tuple(run.groups.get(task, ()))
+                same.setdefault(examples, []).append(i)
+        for (_, groups), members in same.items():
             stacked = np.concatenate([runs[i].scores[task] for i in members])
-            means = resampled_means(stacked, (seed, zlib.crc32(task.encode())), resamples)
+            means = resampled_means(stacked, (seed, zlib.crc32(task.encode())), resamples, groups or None)
             ends = np.cumsum([len(runs[i].scores[task]) for i in members])[:-1]
             for i, part in zip(members, np.split(means, ends, axis=1), strict=True):
                 found[i][task] = part

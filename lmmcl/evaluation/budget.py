@@ -4,30 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from typing_extensions import override
 
-from lmmcl.evaluation.bootstrap import interval, resampled_scores
 from lmmcl.evaluation.summary import Estimate
 
 Alpha = float | dict[str, float]
 """Share of the previous weights, of all or by group of parameters."""
-
-
-def held_out_loss(base: Mapping[str, Sequence[float]], now: Mapping[str, Sequence[float]]) -> Estimate:
-    """Mean over tasks of how far their scores fell below the base model's, with a paired 95 % bootstrap interval.
-
-    Args:
-        base: by task, the scores from 0 to 1 of its rows under the base model.
-        now: the same rows under other weights.
-
-    Returns:
-        in points from -100 to 100; negative where they gained.
-    """
-    scores = {task: np.array([base[task], now[task]], dtype=np.float64) * 100 for task in base}
-    drawn = resampled_scores(scores, list(scores))  # (resamples, 2, tasks)
-    low, high = interval((drawn[:, 0] - drawn[:, 1]).mean(axis=-1))
-    return Estimate(float(np.mean([(was - is_).mean() for was, is_ in scores.values()])), low, high)
+Try = tuple[Alpha, int | None]
+"""α and step of a candidate."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +48,13 @@ class Candidate:
 class Search:
     """What may be tried, and how.
 
+    The weights as tuned come first, which mostly ends it. Else two walks follow, along the merges from the previous
+    weights on and along the steps from the first on, each from what forgets least to what forgets most and up to the
+    first outside the budget: fixed sequences, each of which takes weights that lost more than the budget with at most
+    2.5 %, however many it tries (`lmmcl.evaluation.loss_bound`). That is 5 % of the weights as tuned and the merges
+    together, and 7.5 % with steps. Groups are tried from where the merges ended, at their own bound each, and the
+    best of what is left is taken by the target; of groups these percentages do not hold.
+
     Args:
         score: puts weights in place, by α and step, and scores them; a step goes with α 0.
         points: the budget.
@@ -89,27 +80,37 @@ class Search:
         found = [self.score(0.0, None)]
         if self.within(found[0]):
             return found, found[0]
-        rising = sorted({float(alpha) for alpha in self.alphas if alpha > 0} | {1.0})
-        merges = self._until_within((alpha, None) for alpha in rising)
-        found += [*merges, *self._until_within((0.0, step) for step in sorted(self.steps, reverse=True))]
-        if self.within(merges[-1]):
-            found += self._by_group(rising[len(merges) - 1])
-        within = [candidate for candidate in found if self.within(candidate)]
-        if within:
-            return found, max(within, key=lambda candidate: candidate.scores[self.target])
+        falling = sorted({float(alpha) for alpha in self.alphas if alpha > 0} | {1.0}, reverse=True)
+        merges: list[Try] = [(alpha, None) for alpha in falling]
+        steps: list[Try] = [(0.0, step) for step in sorted(self.steps)]
+        walks = [self._until_outside(tries) for tries in (merges, steps)]
+        found += [candidate for walk in walks for candidate in walk]
+        kept = [inside[-1] for walk in walks if (inside := self._inside(walk))]
+        if merged := self._inside(walks[0]):
+            groups = self._by_group(merged[-1].alpha)
+            found += groups
+            kept += self._inside(groups)
+        if kept:
+            return found, max(kept, key=lambda candidate: candidate.scores[self.target])
+        left = [one for tries, walk in zip((merges, steps), walks, strict=True) for one in tries[len(walk) :]]
+        found += [self.score(*one) for one in left]
         return found, min(found, key=lambda candidate: candidate.loss.value)
 
-    def _until_within(self, tries: Iterable[tuple[Alpha, int | None]]) -> list[Candidate]:
+    def _inside(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        return [candidate for candidate in candidates if self.within(candidate)]
+
+    def _until_outside(self, tries: Iterable[Try]) -> list[Candidate]:
         found: list[Candidate] = []
         for alpha, step in tries:
             found.append(self.score(alpha, step))
-            if self.within(found[-1]):
+            if not self.within(found[-1]):
                 break
         return found
 
-    def _by_group(self, merged: float) -> list[Candidate]:
+    def _by_group(self, merged: Alpha) -> list[Candidate]:
         """Gives each group back as it was tuned, one after the other; what stays within the budget stays so."""
         found: list[Candidate] = []
+        assert isinstance(merged, float)
         alpha = dict.fromkeys(self.groups, merged)
         for group in self.groups:
             tried = {**alpha, group: 0.0}

@@ -14,7 +14,7 @@ from lmmcl.errors import UserError
 from lmmcl.evaluation.across_runs import SEEDS_AND_ORDERS, RunSet, freedom, mean_interval
 from lmmcl.evaluation.bootstrap import interval
 from lmmcl.evaluation.run_scores import RunScores
-from lmmcl.evaluation.statistics import Scores
+from lmmcl.evaluation.statistics import Scores, members_of
 from lmmcl.evaluation.student_t import two_sided
 
 TESTED = ("target_learning", "target_forgetting", "target_overall", "held_out_change")
@@ -65,8 +65,8 @@ def paired_test(runs: RunSet, a: Sequence[int] | int, b: Sequence[int] | int, na
         name: of the statistic; over examples one of `TESTED`.
 
     Raises:
-        UserError: the runs measured different tasks or examples, no two of them have the same seed and order, or the
-            statistic has no value or no test over examples.
+        UserError: the runs measured different tasks or examples, a run of a group has none of its seed and order in
+            the other, or the statistic has no value or no test over examples.
     """
     first, second = ([group] if isinstance(group, int) else list(group) for group in (a, b))
     pairs = [(first[0], second[0])] if len(first) == len(second) == 1 else _pairs(runs.runs, first, second)
@@ -152,8 +152,19 @@ def _contributions(run: RunScores, name: str) -> Mapping[str, Scores]:
         scores = run.scores[task]
         own = run.targets.index(task) + 1 if task in run.targets else 0
         end, start = {"target_learning": (own, 0), "target_forgetting": (-1, own)}.get(name, (-1, 0))
-        found[task] = (scores[end] - scores[start]) / (len(tasks) * scores.shape[1])
+        found[task] = (scores[end] - scores[start]) / (len(tasks) * _sizes(run, task))
     return found
+
+
+def _sizes(run: RunScores, task: str) -> Scores:
+    """Over which number each example's score is divided in the task's score."""
+    n = run.scores[task].shape[1]
+    if (groups := run.groups.get(task)) is None:
+        return np.asarray(float(n))
+    sizes, members = np.zeros(n), members_of(groups)
+    for group in members:
+        sizes[group] = len(members) * len(group)
+    return sizes
 
 
 def _check_same(a: RunScores, b: RunScores, name: str) -> None:
@@ -170,7 +181,8 @@ def _check_same(a: RunScores, b: RunScores, name: str) -> None:
             "measure both on the same ones."
         )
     for task in mine:
-        if list(a.ids[task]) != list(b.ids[task]):
+        same_groups = list(a.groups.get(task, ())) == list(b.groups.get(task, ()))
+        if list(a.ids[task]) != list(b.ids[task]) or not same_groups:
             raise UserError(
                 f"{name}: {a.run} and {b.run} cannot be compared, they measured different examples of {task} "
                 f"({len(a.ids[task])} and {len(b.ids[task])}); measure both on the same rows and max_eval_samples."
@@ -181,11 +193,11 @@ def _pairs(runs: Sequence[RunScores], a: Sequence[int], b: Sequence[int]) -> lis
     def key(i: int) -> tuple[Any, ...]:
         return tuple(str(runs[i].settings.get(name)) for name in SEEDS_AND_ORDERS)
 
-    theirs = {key(j): j for j in b}
-    found = [(i, theirs[key(i)]) for i in a if key(i) in theirs]
-    if not found or len({key(i) for i in a}) < len(a) or len(theirs) < len(b):
+    mine, theirs = {key(i): i for i in a}, {key(j): j for j in b}
+    if len(mine) < len(a) or len(theirs) < len(b) or mine.keys() != theirs.keys():
+        alone = [i for i in [*a, *b] if key(i) not in mine or key(i) not in theirs] or [*a, *b]
         raise UserError(
             "runs are paired by seed and order, and these are not: "
-            f"{'; '.join(f'{runs[i].run}: {key(i)}' for i in [*a, *b])}. Give runs with the same seeds, each once."
+            f"{'; '.join(f'{runs[i].run}: {key(i)}' for i in alone)}. Give runs with the same seeds, each once."
         )
-    return found
+    return [(i, theirs[key(i)]) for i in a]

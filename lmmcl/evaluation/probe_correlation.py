@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from lmmcl.evaluation.bootstrap import RESAMPLES, interval
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.probe_log import Probe
 from lmmcl.evaluation.statistics import held_out_curve
+from lmmcl.evaluation.student_t import quantile
 from lmmcl.evaluation.summary import Estimate
 
 Values = NDArray[np.float64]
@@ -32,7 +33,7 @@ class Correlation:
         spearman: that of the ranks.
         n: number of points.
         runs: that they come from.
-        note: why there is no number; empty where there is one.
+        note: why there is no number, or no interval; empty where there are both.
     """
 
     pearson: Estimate
@@ -107,10 +108,13 @@ def correlate(
     seed: Sequence[int] = (0,),
     resamples: int = RESAMPLES,
 ) -> Correlation:
-    """Correlation over the points of one or several runs, with a bootstrap interval.
+    """Correlation over the points of one or several runs, with an interval.
 
-    The interval is that of what is drawn with replacement: of one run its stages; of several the runs, each with all of
-    its stages, since stages of one run depend on one another. Resamples in which a quantity does not vary are left out.
+    Stages of one run depend on one another; with several runs the interval is for what other runs would give: Student's
+    t of the jackknife over whole runs (Tukey 1958) on Fisher's scale, z ± t · s/√k with z = artanh r and s the
+    deviation of the pseudo-values k z − (k − 1) z_without_run, k − 1 degrees of freedom. A bootstrap of two or three
+    runs would cover half and three quarters. Of one run it is the percentile bootstrap over its stages, and says
+    nothing of other runs.
 
     Args:
         runs: of each run the probe's readings and as many held-out changes; points with a nan are left out.
@@ -118,7 +122,8 @@ def correlate(
         resamples: number of draws.
 
     Returns:
-        With a note in place of numbers where there are fewer than four points, or a quantity does not vary.
+        With a note in place of numbers where there are fewer than four points, or a quantity does not vary; and in
+        place of the interval where that is so without one of the runs.
     """
     pairs = [
         np.array([p for p in zip(x, y, strict=True) if np.isfinite(p).all()]).reshape(-1, 2) for x, y in runs
@@ -132,20 +137,35 @@ def correlate(
     found = float(pearson(x, y)), float(spearman(x, y))
     if math.isnan(found[0]):
         return Correlation(_UNKNOWN, _UNKNOWN, n, len(pairs), "does not vary")
-    drawn = _drawn([len(pair) for pair in pairs], seed, resamples)
-    estimates = [
-        Estimate(value, *_interval(statistic(x, y, drawn)))
-        for value, statistic in zip(found, (pearson, spearman), strict=True)
-    ]
-    return Correlation(estimates[0], estimates[1], n, len(pairs))
+    statistics = (pearson, spearman)
+    if len(pairs) == 1:
+        counts = np.random.default_rng(list(seed)).multinomial(n, np.full(n, 1 / n), size=resamples)
+        ends = [_interval(statistic(x, y, counts.astype(float))) for statistic in statistics]
+    else:
+        ends = [_over_runs(pairs, value, of) for value, of in zip(found, statistics, strict=True)]
+    estimates = [Estimate(value, *end) for value, end in zip(found, ends, strict=True)]
+    few = len(pairs) > 1 and math.isnan(ends[0][0])
+    note = "no interval: not defined without one of the runs" if few else ""
+    return Correlation(estimates[0], estimates[1], n, len(pairs), note)
 
 
-def _drawn(sizes: Sequence[int], seed: Sequence[int], resamples: int) -> Values:
-    """How often each point is drawn in each resample, (resamples, points)."""
-    generator = np.random.default_rng(list(seed))
-    drawn = len(sizes) if len(sizes) > 1 else sizes[0]
-    counts = generator.multinomial(drawn, np.full(drawn, 1 / drawn), size=resamples)
-    return (np.repeat(counts, sizes, axis=1) if len(sizes) > 1 else counts).astype(float)
+def _over_runs(
+    pairs: Sequence[Values], value: float, statistic: Callable[..., Values]
+) -> tuple[float, float]:
+    """The interval over two runs or more; nan where it is not defined without one of them."""
+    k = len(pairs)
+    without = [np.concatenate([*pairs[:i], *pairs[i + 1 :]]).T for i in range(k)]
+    if any(points.shape[1] < FEWEST for points in without):
+        return math.nan, math.nan
+    z = _fisher(value)
+    pseudo = [k * z - (k - 1) * _fisher(float(statistic(*points))) for points in without]
+    reach = quantile(k - 1) * float(np.std(pseudo, ddof=1)) / math.sqrt(k)
+    return math.tanh(z - reach), math.tanh(z + reach)
+
+
+def _fisher(correlation: float) -> float:
+    """Fisher's z; that of a perfect correlation is large and finite."""
+    return math.atanh(float(np.clip(correlation, -1 + 1e-9, 1 - 1e-9)))
 
 
 def _interval(values: Values) -> tuple[float, float]:

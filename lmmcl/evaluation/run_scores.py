@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lmmcl.errors import UserError
+from lmmcl.evaluation.callback_kinds import is_mitigation
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.predictions import PredictionStore
-from lmmcl.evaluation.statistics import Scores
+from lmmcl.evaluation.statistics import Scores, mean_scores
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class RunScores:
         held_out: those measured at every stage.
         ids: task -> ids of its examples.
         scores: task -> (T+1, examples), 0 to 100; stage 0 is the base model.
+        groups: task -> group of every example, of tasks whose score is a mean over groups.
     """
 
     run: Path
@@ -36,6 +38,7 @@ class RunScores:
     held_out: Sequence[str]
     ids: Mapping[str, Sequence[str]]
     scores: Mapping[str, Scores]
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def stages(self) -> int:
@@ -50,7 +53,8 @@ class RunScores:
 
     def points(self, tasks: Sequence[str]) -> Scores:
         """The score matrix (T+1, tasks)."""
-        return np.stack([self.scores[task].mean(axis=1) for task in tasks], axis=-1)
+        means = [mean_scores(self.scores[task], self.groups.get(task)) for task in tasks]
+        return np.stack(means, axis=-1)
 
 
 def read_run_scores(run: Path) -> RunScores:
@@ -72,6 +76,7 @@ def read_run_scores(run: Path) -> RunScores:
     store = PredictionStore(run / "predictions")
     ids: dict[str, Sequence[str]] = {}
     scores: dict[str, Scores] = {}
+    groups: dict[str, Sequence[str]] = {}
     for task in [*trained, *held_out]:
         results = []
         for stage in matrix.finals:
@@ -80,16 +85,19 @@ def read_run_scores(run: Path) -> RunScores:
             except FileNotFoundError as error:
                 raise UserError(str(error)) from error
         ids[task] = [example.id for example in results[0].examples]
-        if any([example.id for example in result.examples] != ids[task] for result in results):
+        same = results[0].groups
+        if any([e.id for e in r.examples] != ids[task] or r.groups != same for r in results):
             raise UserError(
                 f"{run}: {task} was measured on different examples at different stages; measure it again."
             )
+        if same is not None:
+            groups[task] = same
         scores[task] = np.array([[100.0 * e.score for e in result.examples] for result in results])
-    return RunScores(run, read_settings(run), trained, held_out, ids, scores)
+    return RunScores(run, read_settings(run), trained, held_out, ids, scores, groups)
 
 
 def read_settings(run: Path) -> dict[str, Any]:
-    """What decides a run's result, flat, from its ``config.json``.
+    """What decides a run's result, flat, from its ``config.json``; ``callbacks`` are its mitigations, not its probes.
 
     Raises:
         UserError: it is missing or damaged.
@@ -108,10 +116,12 @@ def read_settings(run: Path) -> dict[str, Any]:
     flat["held_out"] = sorted(task["name"] for task in held_out)
     for task in sorted([*tasks, *held_out], key=lambda task: str(task["name"])):
         flat |= _flat({key: value for key, value in task.items() if key != "name"}, f"tasks.{task['name']}.")
-    flat["callbacks"] = [str(kind).rpartition(".")[2] for kind, _ in callbacks]
+    flat["callbacks"] = [str(kind).rpartition(".")[2] for kind, _ in callbacks if is_mitigation(str(kind))]
     for kind, plain in callbacks:
         name = str(plain.get("name", str(kind).rpartition(".")[2]))
-        flat |= _flat({key: value for key, value in plain.items() if key != "name"}, f"{name}.")
+        # A probe only looks; of what measures, it counts which rows.
+        counts = plain.keys() - {"name"} if is_mitigation(str(kind)) else {"part"}
+        flat |= _flat({key: value for key, value in plain.items() if key in counts}, f"{name}.")
     flat |= _flat(data, "data.") | _flat(config, "")
     if "model.seed" in flat and flat["model.seed"] == flat.get("data.seed"):
         flat["seed"] = flat.pop("model.seed")

@@ -15,6 +15,7 @@ from lmmcl.evaluation.statistics import (
     TARGET_STATISTICS,
     Scores,
     held_out_curve,
+    mean_scores,
     worst_stage,
 )
 
@@ -112,9 +113,10 @@ def example_scores(stages: Sequence[Mapping[str, TaskResult]], task: str) -> Sco
     Raises:
         ValueError: a stage measured other examples than the base model.
     """
+    groups = stages[0][task].groups
     ids = [example.id for example in stages[0][task].examples]
     for k, results in enumerate(stages):
-        if [example.id for example in results[task].examples] != ids:
+        if [example.id for example in results[task].examples] != ids or results[task].groups != groups:
             raise ValueError(
                 f"task {task}: stage {k} measured other examples than the base model; measure it again"
             )
@@ -146,9 +148,11 @@ def summarise(
     tasks = [*trained, *held_out]
     scores = {task: example_scores(stages, task) for task in tasks}
     # Two rows below the stages: what was lost and gained, so that flips share the draws of everything else.
-    drawn = resampled_scores({task: _with_flips(scores[task]) for task in tasks}, tasks, seed, resamples)
+    groups = {task: stages[0][task].groups for task in tasks}
+    rows = {task: _with_flips(scores[task]) for task in tasks}
+    drawn = resampled_scores(rows, tasks, seed, resamples, groups, shares=2)
     resampled, flipped = drawn[:, : last + 1], drawn[:, last + 1 :]  # (draw, stage, task), (draw, 2, task)
-    point = np.stack([scores[task].mean(axis=1) for task in tasks], axis=-1)
+    point = np.stack([mean_scores(scores[task], groups[task]) for task in tasks], axis=-1)
     t = len(trained)
 
     def estimate(value: Scores, draws: Scores) -> Estimate:

@@ -31,11 +31,13 @@ def slurm_script(runs: Sequence[Planned], commands: Path, jobs: int, logs: Path)
         logs: folder of what they say.
     """
     place = shlex.quote(str(commands.resolve()))
+    # sbatch takes quotes as a shell does, and % for the beginning of a name of its own.
+    said = shlex.quote(f"{str(logs.resolve()).replace('%', '%%')}/%a.log")
     return f"""#!/bin/bash
 # sbatch this file. Partition, account, time and GPUs are your cluster's: add them here.
 #SBATCH --job-name=lmmcl
 #SBATCH --array=1-{len(runs)}%{jobs}
-#SBATCH --output={logs.resolve()}/%a.log
+#SBATCH --output={said}
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=TERM@120

@@ -28,6 +28,8 @@ class Running:
     run: Planned
     process: subprocess.Popen[bytes]
     place: int
+    log_from: int
+    """Bytes of its log that former processes wrote."""
     began: float = field(default_factory=time.monotonic)
 
 
@@ -37,7 +39,7 @@ class Outcome:
 
     Args:
         run: which.
-        code: exit code of its process.
+        code: exit code of its process; minus a signal's number where that ended it.
         seconds: it took in this sweep.
         reason: the last line it said, where it failed.
     """
@@ -52,6 +54,16 @@ class Outcome:
         """Whether the run came to its end."""
         return self.code in (0, CRITICAL_LOST)
 
+    @property
+    def ending(self) -> str:
+        """How its process ended, in words."""
+        if self.code >= 0:
+            return f"exit code {self.code}"
+        try:
+            return f"killed by {signal.Signals(-self.code).name}"
+        except ValueError:  # a real-time signal has no name
+            return f"killed by signal {-self.code}"
+
 
 class Loop:
     """Runs what is left of a sweep.
@@ -63,6 +75,7 @@ class Loop:
         logs: folder of what the runs say.
         began: told of every run that starts, with the place it takes.
         ended: told of every run that ends.
+        elsewhere: told of every run that another process began in the meantime; it is left to that.
 
     Raises:
         UserError: ``jobs`` is out of range, or there are too few GPUs for it.
@@ -76,6 +89,7 @@ class Loop:
         logs: Path,
         began: Callable[[Planned], None],
         ended: Callable[[Outcome], None],
+        elsewhere: Callable[[Planned], None],
     ) -> None:
         if jobs < 1:
             raise UserError(f"--jobs must be at least 1, got {jobs}.")
@@ -83,14 +97,14 @@ class Loop:
             raise UserError(f"--jobs must be at most the number of --gpus, {len(gpus)}, got {jobs}.")
         self._left = list(runs)
         self._jobs, self._gpus, self._logs = jobs, gpus, logs
-        self._began, self._ended = began, ended
+        self._began, self._ended, self._elsewhere = began, ended, elsewhere
         self._running: list[Running] = []
         self._stopped = False
 
     def run(self) -> list[Outcome]:
         """Runs all; a run that fails does not keep others from running.
 
-        SIGINT and SIGTERM are passed on: the runs save where they stand and end.
+        SIGINT, SIGTERM and SIGHUP are passed on: the runs save where they stand and end.
 
         Returns:
             how each ended, in that order.
@@ -99,7 +113,9 @@ class Loop:
             KeyboardInterrupt: it was asked to stop; all processes have ended by then.
         """
         self._logs.mkdir(parents=True, exist_ok=True)
-        former = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup
+        former = {number: signal.signal(number, self._stop) for number in heard}
         outcomes: list[Outcome] = []
         try:
             while self._running or (self._left and not self._stopped):
@@ -125,8 +141,13 @@ class Loop:
         environment = {"OMP_NUM_THREADS": threads, **os.environ}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place]
-        more = ["--ckpt_path", "last"] if state_of(run.folder) == "begun" else []
+        state = state_of(run.folder)
+        if state == "running":
+            self._elsewhere(run)
+            return
+        more = [] if state == "new" else ["--ckpt_path", "last"]
         with open(self.log_of(run), "ab") as log:
+            log_from = log.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "lmmcl", "fit", *run.words, *more],
                 stdout=log,
@@ -134,7 +155,9 @@ class Loop:
                 env=environment,
                 start_new_session=True,  # a Ctrl-C reaches it through us, once
             )
-        self._running.append(Running(run, process, place))
+        self._running.append(Running(run, process, place, log_from))
+        if self._stopped:  # while it was started: it stood in no list yet
+            process.send_signal(signal.SIGTERM)
         self._began(run)
 
     def log_of(self, run: Planned) -> Path:
@@ -148,7 +171,8 @@ class Loop:
         for running in ended:
             self._running.remove(running)
             code = running.process.returncode
-            lines = self.log_of(running.run).read_text(errors="replace").splitlines()
+            said_here = self.log_of(running.run).read_bytes()[running.log_from :]
+            lines = said_here.decode(errors="replace").splitlines()
             said = [line.strip() for line in lines if line.strip()]
             errors = [line for line in said if line.startswith("lmmcl: error")]
             reason = (errors or said or ["it said nothing"])[-1]

@@ -11,18 +11,24 @@ from typing import Literal
 from lmmcl.checkpoint import BrokenFileError, Checkpoint, as_json, write_atomically
 from lmmcl.errors import UserError
 from lmmcl.run_folder import RunFolder
+from lmmcl.run_lock import holder
 from lmmcl.sweep.grid import Planned
 
+OWN = ".sweep"
+"""The folder of a sweep's own files beside those of its runs; ``*/`` of a shell does not name it."""
 RECORD = "sweep.json"
-State = Literal["new", "begun", "finished"]
+State = Literal["new", "begun", "running", "finished"]
 
 
 def state_of(folder: Path) -> State:
     """How far a run is.
 
     Returns:
-        ``finished`` once its last stage is written and summed up, ``begun`` where there is something to go on with.
+        ``running`` while any process writes it, ``finished`` once its last stage is written and summed up, ``begun``
+        where there is something to go on with.
     """
+    if holder(folder) is not None:
+        return "running"
     run = RunFolder(folder)
     if not run.config.exists():
         return "new"
@@ -61,7 +67,7 @@ def check_record(folder: Path, runs: Sequence[Planned], states: Mapping[str, Sta
     Raises:
         UserError: a run that was begun had other words, or a YAML of it has changed since.
     """
-    path = folder / RECORD
+    path = folder / OWN / RECORD
     before = json.loads(path.read_bytes()) if path.exists() else {}
     now = origins(runs)
     for name, origin in now.items():
@@ -75,7 +81,7 @@ def check_record(folder: Path, runs: Sequence[Planned], states: Mapping[str, Sta
             f"sweep: {folder / name} was begun from something else ({what}), and would not be comparable. "
             "Restore that, remove the folder, or choose another one with --runs."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, as_json({**before, **now}))
 
 

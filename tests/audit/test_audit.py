@@ -14,12 +14,15 @@ from lmmcl.evaluation.predictions import PredictionStore
 from tests.audit.broken import Broken, auditor, moved_copy, write_data
 from tests.audit.test_adapter import adapter
 
+BUDGET = 30.0
+"""What 16 rows for dev can show."""
+
 
 @pytest.fixture(scope="module")
 def audited(broken: Broken, tmp_path_factory: pytest.TempPathFactory) -> tuple[Auditor, Audit, Path]:
     folder = tmp_path_factory.mktemp("audited")
     made = auditor(broken.base, broken.tuned, broken.data, folder)
-    return made, made.run(budget=10.0), folder
+    return made, made.run(budget=BUDGET), folder
 
 
 def test_a_model_against_itself_gained_and_lost_nothing(broken: Broken, tmp_path: Path) -> None:
@@ -92,6 +95,7 @@ def test_the_chosen_mixture_stays_within_the_budget_on_the_rows_that_choose(
     _, found, _ = audited
     assert found.choice is not None and found.choice.best is not None and found.best is not None
     assert -found.choice.best.held_out.low <= found.budget
+    assert any("fewer than 30 rows for dev: held (" in note for note in found.notes)
     assert not found.by_alpha[0].within(found.budget)
     assert found.best.held_out.value > found.verdict.held_out.value
     inside = [t for t in (*found.by_group, *found.sets) if t.within(found.budget) and t.kept > 0]
@@ -125,8 +129,19 @@ def test_the_second_audit_asks_nothing(audited: tuple[Auditor, Audit, Path], bro
     asked: list[str] = []
     again = auditor(broken.base, broken.tuned, broken.data, folder)
     again._measurer._progress = lambda candidate, task, done, total: asked.append(candidate)
-    assert to_dict(again.run(budget=10.0)) == to_dict(first)
+    assert to_dict(again.run(budget=BUDGET)) == to_dict(first)
     assert asked == []
+
+
+def test_answers_are_found_by_how_they_were_scored(
+    audited: tuple[Auditor, Audit, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, found, _ = audited
+    assert found.settings["scoring"] == "robust"
+    task, voice = made.questions.tasks[0], made.two.voices["tuned"]
+    key = made._measurer._key(task, "test", "weights", voice)
+    monkeypatch.setattr(made.questions.data, "scoring", "lmms-eval")
+    assert made._measurer._key(task, "test", "weights", voice) != key
 
 
 def test_what_has_no_rows_for_dev_chooses_nothing_and_is_said(broken: Broken, tmp_path: Path) -> None:

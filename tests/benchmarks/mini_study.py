@@ -9,6 +9,7 @@ collected again replaces itself. `table` prints the tables of RESULTS.md and REA
 
 import argparse
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,9 @@ def result_of(run: Path) -> Result:
     """What is kept of a run: its estimates, its held-out curve, its probes at stages, its cost."""
     summary = json.loads((run / "summary.json").read_bytes())
     probes = {
-        f"{probe.name}: {series}": [row.values.get(series) for row in probe.rows if row.at == "stage"]
+        f"{probe.name}: {series}": [
+            _rounded(row.values.get(series)) for row in probe.rows if row.at == "stage"
+        ]
         for probe in read_probes(run)
         for series in sorted({name for row in probe.rows for name in row.values})
     }
@@ -52,6 +55,11 @@ def result_of(run: Path) -> Result:
         "seconds": round(sum(part.seconds for part in read_cost(run))),
         "flops": sum(part.flops for part in read_cost(run)),
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Four digits; nothing where a probe could not say."""
+    return None if value is None or math.isnan(value) else float(f"{value:.4g}")
 
 
 def collect(runs: Iterable[Path]) -> None:

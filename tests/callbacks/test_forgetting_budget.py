@@ -57,8 +57,8 @@ def test_a_budget_of_all_points_is_plain_tuning_and_measures_nothing(
 def test_a_budget_that_is_never_reached_is_plain_tuning_after_one_evaluation(
     checkpoint: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
-    # What is to be kept scores 0 from the base model on, and cannot fall.
-    found = fit(checkpoint, tmp_path, ForgettingBudget(0.0, held_out=["first"], measure_before=False))
+    # What is to be kept scores 0 from the base model on, and cannot fall; six rows say so up to 46 points.
+    found = fit(checkpoint, tmp_path, ForgettingBudget(50.0, held_out=["first"], measure_before=False))
     assert all(same(found[stage], plain[stage]) for stage in STAGES)
     rows = Choices(tmp_path, "ForgettingBudget").read()
     assert [(row.name, row.chosen, len(row.candidates)) for row in rows] == [
@@ -84,13 +84,16 @@ def test_a_budget_of_zero_on_a_model_that_forgets_loses_nothing(
 def test_the_weights_are_those_of_the_candidate_that_was_chosen(
     checkpoint: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
-    found = first_stage(
-        checkpoint, tmp_path, ForgettingBudget(0.0, alphas=[0.25, 0.75], measure_before=False)
-    )
+    budget = ForgettingBudget(50.0, alphas=[0.25, 0.75], measure_before=False)
+    found = first_stage(checkpoint, tmp_path, budget)
     row = Choices(tmp_path, "ForgettingBudget").read()[0]
     candidate = row.candidates[row.chosen]
-    assert [one["alpha"] for one in row.candidates] == [0.0, 0.25, 0.75, 1.0][: len(row.candidates)]
-    assert 0 < candidate["alpha"] == row.candidates[-1]["alpha"]
+    assert [one["alpha"] for one in row.candidates] == [0.0, 1.0, 0.75, 0.25][: len(row.candidates)]
+    assert 0 < candidate["alpha"] < 1 and candidate["high"] <= 50 < row.candidates[0]["high"]
+    assert row.candidates[1]["high"] == 0, "the base model lost nothing"
+    resumed = ForgettingBudget(50.0)
+    resumed.load_state_dict(budget.state_dict())
+    assert not resumed._at_base, "the previous weights of the next stage are not the base model's"
     base = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
     tuned = plain["01-first"]
     for name, tensor in found.items():
@@ -170,6 +173,7 @@ def test_it_says_what_the_budget_cost_and_that_nothing_stays_within_it(
     assert "takes α 0.5 of 3 tried; nothing stays within the budget, this lost least" in told
     assert "lost 7.0 points" in told and "budget 5; as tuned 9.0" in told
     assert "has 17.0 in first (as tuned 19.0)" in told
+    assert any("fewer than 30 rows for dev: kept (6)" in text for text in said)
 
 
 def test_nothing_that_moves_weights_stands_behind_it() -> None:

@@ -54,11 +54,20 @@ def test_an_unchanged_model_is_nothing_away() -> None:
 
 
 def test_what_comes_back_is_a_share_of_what_was_lost() -> None:
-    assert returned(base=1.0, present=3.0, corrected=3.0) == 0
-    assert returned(base=1.0, present=3.0, corrected=1.0) == 1
-    assert returned(base=1.0, present=3.0, corrected=4.0) == -0.5
-    assert math.isnan(returned(base=1.0, present=1.0, corrected=1.0))
-    assert math.isnan(returned(base=2.0, present=1.0, corrected=0.0)), "nothing was lost"
+    base, present = torch.ones(4), torch.full((4,), 3.0)
+    assert returned(base=base, present=present, corrected=present) == 0
+    assert returned(base=base, present=present, corrected=base) == 1
+    assert returned(base=base, present=present, corrected=present + 1) == -0.5
+    assert math.isnan(returned(base=base, present=base, corrected=base))
+    assert math.isnan(returned(base=present, present=base, corrected=base)), "nothing was lost"
+
+
+def test_a_loss_within_its_standard_error_has_no_share() -> None:
+    present = torch.tensor([1.0, -0.9, 0.8, -0.7])  # 0.05 lost, with a standard error of 0.5
+    assert math.isnan(returned(base=torch.zeros(4), present=present, corrected=torch.zeros(4)))
+    assert returned(base=torch.zeros(4), present=present + 2, corrected=torch.zeros(4)) == pytest.approx(1)
+    one = torch.ones(1)
+    assert math.isnan(returned(base=0 * one, present=one, corrected=one)), "one row has no standard error"
 
 
 @contextmanager
@@ -83,10 +92,14 @@ def test_a_head_whose_bias_alone_was_changed_is_repaired_whole(tiny: Path) -> No
         with torch.no_grad():
             bias.copy_(8 * torch.randn(len(bias), generator=torch.Generator().manual_seed(1)))
         correction = probe.tensors["mean_log_probabilities"] - probe._mean(module)
-        found = probe.read(module, correction)
+        found, by_row = probe.read(module, correction)
         assert answers(module, probe, []) != before
         assert answers(module, probe, [_Corrected(correction)]) == before
     assert found["present"] > found["base"] + 1
+    assert {name: float(rows.mean()) for name, rows in by_row.items()} == pytest.approx(
+        {name: found[name] for name in ("base", "present", "corrected")}
+    )
+    assert returned(**by_row) == pytest.approx(1, abs=1e-4)
     assert found["corrected"] == pytest.approx(found["base"], rel=1e-5)
     spread = correction + bias.detach()
     assert float(spread.std()) < 1e-4, "the correction is minus the bias, but for a constant"
@@ -132,6 +145,17 @@ def test_what_is_written_adds_up(tiny: Path, name: str) -> None:
     for row in probed(tiny).log(name).at_stages:
         assert row.values.keys() == set(SERIES)
         assert row.values["all"] == pytest.approx(sum(row.values[part] for part in SERIES[1:]))
+
+
+def test_every_log_says_how_many_rows_it_is_of_and_that_they_are_not_the_matrix_s(tiny: Path) -> None:
+    run = probed(tiny)
+    scored = len(run.probes[OutputShift].halves(run.module)[1])
+    logs = [run.log(f"OutputShift {name}".strip()) for name in ("", "KL", "loss", "answers", "recovered")]
+    said = f"{scored} dev rows of the held-out tasks, a sample of its own beside the matrix's"
+    assert all(said in log.about for log in logs)
+    assert len({log.title for log in logs}) == 5 and "Output shift: greedy answers" in {
+        log.title for log in logs
+    }
 
 
 def test_its_state_is_as_small_as_it_says(tiny: Path) -> None:

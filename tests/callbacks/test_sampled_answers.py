@@ -8,11 +8,23 @@ import pytest
 from PIL import Image
 
 from lmmcl.callbacks import SampledAnswers
+from lmmcl.callbacks.sampled_answers import _question
+from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.evaluation.answer_log import read_answers
 from lmmcl.evaluation.generate import generate
 from tests.callbacks.probed import probed
 from tests.toy import toy_data, toy_module, toy_trainer
+
+
+def test_a_row_that_no_user_asks_has_an_empty_question() -> None:
+    turns = {
+        role: {"role": role, "content": [{"type": "text", "text": f"by {role}"}]}
+        for role in ("system", "user", "assistant")
+    }
+    assert _question(Row("1", [turns["system"], turns["assistant"]])) == ""
+    assert _question(Row("1", [turns["user"], turns["assistant"]])) == "by user"
+
 
 STAGES = ("00-base", "01-first", "02-second")
 

@@ -9,7 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+from lmmcl.loading import Checkpoint
+from lmmcl.recipe_table import on_meta
+from lmmcl.run_lock import RunLock
 from lmmcl.sweep.state import state_of
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import command, write_config
@@ -32,7 +36,7 @@ def words(config: Path, runs: Path, *more: str) -> list[str]:
 def test_it_runs_what_is_left_goes_on_after_a_kill_and_never_runs_a_finished_run_again(
     config: Path, tmp_path: Path
 ) -> None:
-    runs = tmp_path / "runs"
+    runs = tmp_path / "my runs"
     one = ["sweep", "--config", str(config), "--grid", "model.recipe=sa_proj", "--runs", str(runs), *SMALL]
     code, output, errors = command(*one)
     assert code == 0, errors
@@ -56,13 +60,22 @@ def test_it_runs_what_is_left_goes_on_after_a_kill_and_never_runs_a_finished_run
     code, output, errors = command(*words(config, runs))
     assert code == 0, errors
     assert "1 finished, 1 begun, 0 new" in output and output.count("began") == 1
-    assert "--ckpt_path" not in (runs / "sweep.json").read_text()
+    assert "--ckpt_path" not in (runs / ".sweep" / "sweep.json").read_text()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert state_of(other) == "finished"
 
+    # The line that it ends with compares what it ran, and takes nothing else for a run.
+    (line,) = [line for line in output.splitlines() if "Compare them: " in line]
+    report = line.partition("Compare them: ")[2].replace(
+        "lmmcl", shlex.join([sys.executable, "-m", "lmmcl"]), 1
+    )
+    page = tmp_path / "page.html"
+    subprocess.run(["bash", "-c", f"{report} --to {shlex.quote(str(page))}"], check=True)
+    assert page.is_file()
+
     changed = config.with_name("changed.yaml")
     changed.write_text(config.read_text())
-    record = json.loads((runs / "sweep.json").read_text())
+    record = json.loads((runs / ".sweep" / "sweep.json").read_text())
     assert set(record) == {"recipe=sa_proj", "recipe=mlp_gate_up"}
     code, _, errors = command(*words(config, runs), "--model.lr", "0.5")
     assert code == 2 and "was begun from something else" in errors and "--runs" in errors
@@ -73,7 +86,7 @@ def test_a_run_that_fails_is_named_with_its_reason_and_others_run_on(config: Pat
     bad = ["--model.path", str(tmp_path / "nowhere")]
     code, output, errors = command(*words(config, runs), *bad)
     assert code == 2 and output.count("FAILED") == 2 and "there is no such folder" in output
-    assert "2 of 2 runs failed" in errors and str(runs / "logs") in errors
+    assert "2 of 2 runs failed" in errors and str(runs / ".sweep" / "logs") in errors
 
 
 def test_a_mistake_in_any_run_shows_before_the_first_one_starts(config: Path, tmp_path: Path) -> None:
@@ -82,6 +95,68 @@ def test_a_mistake_in_any_run_shows_before_the_first_one_starts(config: Path, tm
     assert "model.lr must be a number, got 'fast'" in errors and "in the run recipe=sa_proj,lr=fast" in errors
     code, _, errors = command(*words(config, tmp_path), "--modle.lr", "1")
     assert code == 2 and "did you mean model?" in errors
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("axis", "told"),
+    [
+        ("model.recipe=sa_proj,sa_pojr", "sa_pojr"),
+        ("model.recipe=sa_proj,llm.attn.nothing", "llm.attn.nothing"),
+        ("data.tasks=[count],[cuont]", "there is no task 'cuont'"),
+        (
+            "trainer.callbacks=[{class_path: WiSEFT, init_args: {alpha: 0.3}}],"
+            "[{class_path: WiSEFT, init_args: {alpha: 7}}]",
+            "WiSEFT",
+        ),
+        ("trainer.callbacks=[LwF],[LoRA,{class_path: OLoRA}]", "cannot work together"),
+    ],
+)
+def test_what_needs_no_weights_is_resolved_for_every_run_before_the_first_one_starts(
+    axis: str, told: str, config: Path, tmp_path: Path
+) -> None:
+    grid = ("--grid", axis, "--grid", "seed=0,1", "--runs", tmp_path / "runs")
+    code, output, errors = command("sweep", "--config", config, *grid, *SMALL)
+    assert code == 2 and output == ""
+    assert told in errors and "in the run " in errors and errors.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_runs_of_one_model_have_it_looked_at_once(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Checkpoint] = []
+
+    def counted(source: Checkpoint) -> nn.Module:
+        built.append(source)
+        return on_meta(source)
+
+    monkeypatch.setattr("lmmcl.cli.config_check.on_meta", counted)
+    code, output, errors = command(*words(config, tmp_path / "runs", "--grid", "seed=0,1,2,3,4"), "--list")
+    assert code == 0 and "10 runs in" in output, errors
+    assert len(built) == 1
+
+
+def test_a_run_that_another_process_writes_is_left_to_it(config: Path, tmp_path: Path) -> None:
+    runs, lock = tmp_path / "runs", RunLock()
+    one = ("sweep", "--config", config, "--grid", "model.recipe=sa_proj", "--runs", runs, *SMALL)
+    lock.take(runs / "recipe=sa_proj")
+    code, output, errors = command(*one)
+    assert "0 finished, 0 begun, 0 new, 1 running in another process" in output and "began" not in output
+    assert (
+        code == 2 and "1 of 1 runs were left to another process that writes them (recipe=sa_proj)" in errors
+    )
+    lock.release()
+    code, output, _ = command(*one, "--list")
+    assert code == 0 and "0 finished, 0 begun, 1 new\n" in output
+
+
+@pytest.mark.parametrize("given", [("--run", "x"), ("--run=x",), ("--ckpt_path", "last")])
+def test_what_it_says_to_every_run_itself_is_refused(
+    given: tuple[str, ...], config: Path, tmp_path: Path
+) -> None:
+    code, output, errors = command(*words(config, tmp_path / "runs"), *given)
+    assert code == 2 and output == "" and "did you mean --runs" in errors
     assert not any(tmp_path.iterdir())
 
 
@@ -95,12 +170,12 @@ def test_without_a_grid_or_with_odd_numbers_it_says_what_to_give(config: Path, t
 
 
 def test_for_a_cluster_it_writes_one_command_a_line_and_an_array_script(config: Path, tmp_path: Path) -> None:
-    runs, script = tmp_path / "my runs", tmp_path / "array.sh"
+    runs, script = tmp_path / "my runs, 50%a", tmp_path / "array.sh"
     code, output, errors = command(
         *words(config, runs, "--grid", "seed=0,1"), "--slurm", script, "--jobs", "3"
     )
     assert code == 0, errors
-    lines = (runs / "commands.txt").read_text().splitlines()
+    lines = (runs / ".sweep" / "commands.txt").read_text().splitlines()
     assert len(lines) == 4 and f"sbatch {script}" in output
     # As the shell reads a line: nothing to go on with at first, then the run that was begun.
     folder = runs / "recipe=sa_proj,seed=0"
@@ -113,7 +188,11 @@ def test_for_a_cluster_it_writes_one_command_a_line_and_an_array_script(config: 
     (folder / "config.json").write_text("{}")
     assert read()[-2:] == ["--ckpt_path", "last"]
     text = script.read_text()
-    assert "#SBATCH --array=1-4%3" in text and str(runs / "commands.txt") in text
+    assert "#SBATCH --array=1-4%3" in text and str(runs / ".sweep" / "commands.txt") in text
+    (said,) = [line for line in text.splitlines() if "--output" in line]
+    assert shlex.split(said.removeprefix("#SBATCH ")) == [
+        f"--output={tmp_path}/my runs, 50%%a/.sweep/logs/%a.log"
+    ]
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
 
 

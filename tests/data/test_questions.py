@@ -98,6 +98,13 @@ def test_weights_are_chosen_on_training_rows_or_else_on_dev_rows(tmp_path: Path)
     assert counted == round(40 * shares[1] / sum(shares))
 
 
+def test_how_rows_are_read_and_scored_is_known_of_the_questions(tmp_path: Path) -> None:
+    text = f"held_out: [chartqa]\nscoring: lmms-eval\non_bad_row: drop\nroot: {tmp_path}\n"
+    data = read_questions(written(tmp_path, text)).data
+    assert (data.scoring, data.on_bad_row, data.settings.root) == ("lmms-eval", "drop", str(tmp_path))
+    assert read_questions(written(tmp_path, "held_out: [chart]")).data.scoring == "robust"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no file"):
         read_questions(tmp_path / "none.yaml")

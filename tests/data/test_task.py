@@ -9,6 +9,14 @@ from lmmcl.errors import UserError
 from lmmcl.scorers import exact_match
 
 
+def test_scorers_of_one_name_are_told_apart_by_their_modules() -> None:
+    def other(*args: Any) -> Any: ...
+
+    other.__qualname__ = exact_match.__qualname__
+    made = [Task("t", None, scorer) for scorer in (exact_match, other)]  # type: ignore[arg-type]  # no rows here
+    assert made[0].scored_by != made[1].scored_by
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

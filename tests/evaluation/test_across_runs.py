@@ -1,10 +1,13 @@
 """Means and intervals over runs against slow references, closed forms and simulated coverage."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lmmcl.errors import UserError
 from lmmcl.evaluation.across_runs import SEEDS_AND_ORDERS, RunSet, freedom, mean_interval, pareto_front
 from lmmcl.evaluation.result import Example, TaskResult
 from lmmcl.evaluation.student_t import quantile
@@ -54,7 +57,8 @@ def test_the_interval_is_that_of_both_variances() -> None:
 
 
 def test_examples_are_drawn_alike_for_all_runs() -> None:
-    same = RunSet([run(0), run(0)], resamples=100)
+    again = replace(run(0), settings={**run(0).settings, "seed": 1})  # another seed that did the same
+    same = RunSet([run(0), again], resamples=100)
     other = RunSet([run(0), run(1)], resamples=100)
     for name, draws in same.draws[0].items():
         np.testing.assert_array_equal(draws, same.draws[1][name])
@@ -118,6 +122,16 @@ def test_runs_are_grouped_by_what_differs() -> None:
     ]
     assert over_orders[0].numbers["target_learning"].n == 3
     assert RunSet(runs[:2], resamples=50).groups()[0].label == ""
+
+
+def test_a_copy_of_a_run_is_no_other_seed() -> None:
+    copied = replace(run(0), run=Path("runs/copied"))
+    runs = RunSet([run(0), run(1), copied, run(0, order=["c", "a", "b"])], resamples=20)
+    for over in (runs.across, runs.groups):
+        with pytest.raises(UserError, match="runs/full-0 and runs/copied are one run"):
+            over()
+    assert runs.across([0, 1, 3])["target_learning"].n == 3
+    assert runs.across([2])["target_learning"].n == 1
 
 
 def test_the_front_is_what_no_other_point_beats() -> None:

@@ -2,13 +2,15 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lmmcl.errors import UserError
 from lmmcl.evaluation.across_runs import RunSet
-from lmmcl.evaluation.paired_test import TESTED, paired_test, sign_flip
+from lmmcl.evaluation.paired_test import TESTED, _contributions, paired_test, sign_flip
+from lmmcl.evaluation.run_scores import RunScores
 from lmmcl.evaluation.student_t import two_sided
 from tests.evaluation.many_runs import run
 
@@ -102,6 +104,19 @@ def test_groups_are_paired_by_seed() -> None:
     assert (found.low <= 0 <= found.high) == (found.p >= 0.05)
 
 
+def test_a_run_without_a_partner_is_named_and_no_test_over_examples_takes_its_place() -> None:
+    runs = RunSet([run(0), run(1), run(0, "sa_proj"), run(2, "sa_proj"), run(1, "sa_proj")], resamples=20)
+    assert paired_test(runs, [0, 1], [2, 4], "target_learning").unit == "runs"
+    with pytest.raises(UserError, match="paired by seed and order") as error:
+        paired_test(runs, [0, 1], [2, 3], "target_learning")
+    assert "runs/full-1" in str(error.value) and "runs/sa_proj-2" in str(error.value)
+    assert "runs/full-0" not in str(error.value)
+    with pytest.raises(UserError, match="runs/sa_proj-2"):
+        paired_test(runs, [0, 1], [2, 3, 4], "target_learning")
+    with pytest.raises(UserError, match="runs/full-1"):
+        paired_test(runs, [0, 1], [2], "target_learning")
+
+
 def test_what_cannot_be_compared_is_refused_with_the_reason() -> None:
     short = run(1, n=30)
     runs = RunSet([run(0), short, run(2, order=["a", "b"]), run(2)], resamples=20)
@@ -114,3 +129,23 @@ def test_what_cannot_be_compared_is_refused_with_the_reason() -> None:
     ):
         with pytest.raises(UserError, match=reason):
             paired_test(runs, a, b, name)
+
+
+def test_a_score_that_is_a_mean_over_groups_is_tested_as_one() -> None:
+    groups = {"x": ["small"] * 5 + ["large"] * 35}
+    plain, better = run(0, n=40), run(0, "sa_proj", n=40, shift=30.0)
+    runs = RunSet([replace(one, groups=groups) for one in (plain, better)], resamples=400)
+    found = paired_test(runs, 0, 1, "held_out_change")
+    assert found.value == pytest.approx(runs.values[1]["held_out_change"] - runs.values[0]["held_out_change"])
+
+    def score(one: RunScores) -> float:
+        of = [one.scores["x"][:, :5].mean(axis=1), one.scores["x"][:, 5:].mean(axis=1)]
+        x, y = np.mean(of, axis=0), one.scores["y"].mean(axis=1)
+        return float(np.mean([x[-1] - x[0], y[-1] - y[0]]))
+
+    assert found.value == pytest.approx(score(better) - score(plain))
+    added = [_contributions(one, "held_out_change") for one in runs.runs]
+    assert sum(added[1][task].sum() - added[0][task].sum() for task in "xy") == pytest.approx(found.value)
+    mixed = RunSet([plain, replace(better, groups=groups)], resamples=50)
+    with pytest.raises(UserError, match="different examples of x"):
+        paired_test(mixed, 0, 1, "held_out_change")

@@ -94,14 +94,40 @@ def test_counting_a_point_twice_is_having_it_twice() -> None:
         assert of_ranks == pytest.approx(float(spearman(*twice)))
 
 
-def test_over_several_runs_whole_runs_are_drawn() -> None:
-    """Copies of one run are no further evidence: every resample of them gives the same number."""
+def test_over_several_runs_whole_runs_are_what_varies() -> None:
+    """Copies of one run are no further evidence: without one of them the number is the same."""
     one = ([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 3.0, 2.0, 5.0, 4.0])
     found = correlate([one] * 3)
     assert (found.n, found.runs) == (15, 3)
     assert found.pearson.low == pytest.approx(found.pearson.value) == pytest.approx(found.pearson.high)
     alone = correlate([one]).pearson
     assert alone.value == pytest.approx(found.pearson.value) and alone.low < alone.value < alone.high
+
+
+@pytest.mark.parametrize("runs", [2, 3, 8])
+@pytest.mark.parametrize("apart", [0.0, 0.7])
+def test_the_interval_over_runs_holds_the_true_correlation_in_95_of_100_cases(
+    runs: int, apart: float
+) -> None:
+    """Runs whose means differ or not; within and between them the correlation is one half."""
+    generator = np.random.default_rng(4)
+    held = 0
+    for _ in range(300):
+        means, noise = generator.normal(size=(2, runs, 1)), generator.normal(size=(2, runs, 5))
+        x = apart * means[0] + noise[0]
+        y = 0.5 * x + math.sqrt(0.75) * (apart * means[1] + noise[1])
+        found = correlate(list(zip(x.tolist(), y.tolist(), strict=True)))
+        held += found.pearson.low <= 0.5 <= found.pearson.high
+        assert found.pearson.low <= found.pearson.value <= found.pearson.high
+    assert held / 300 >= 0.92
+
+
+def test_two_short_runs_have_a_number_and_no_interval() -> None:
+    found = correlate([([1, 2], [1, 3]), ([1, 4], [2, 2.5])])
+    assert found.n == 4 and not math.isnan(found.pearson.value) and math.isnan(found.pearson.low)
+    assert found.note == "no interval: not defined without one of the runs"
+    one_varies = correlate([([1.0] * 5, [1.0, 3.0, 2.0, 4.0, 5.0]), ([1, 2, 3, 4], [1, 3, 4, 2])])
+    assert not math.isnan(one_varies.pearson.value) and math.isnan(one_varies.pearson.low)
 
 
 def matrix(changes: list[float]) -> Matrix:

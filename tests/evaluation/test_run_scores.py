@@ -2,14 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lmmcl.errors import UserError
 from lmmcl.evaluation.across_runs import RunSet
+from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.paired_test import paired_test
+from lmmcl.evaluation.predictions import PredictionStore
+from lmmcl.evaluation.result import TaskResult
 from lmmcl.evaluation.run_scores import differing, read_run_scores, read_settings
+from lmmcl.evaluation.summary import summarise
 from tests.tiny_run import TinyRun
 
 
@@ -30,6 +35,29 @@ def test_the_numbers_are_those_of_the_runs_own_summary(finished: TinyRun) -> Non
     assert paired_test(runs, 0, 1, "held_out_change").p == 1.0
 
 
+def test_a_mean_over_groups_is_read_back_as_the_runs_summary_has_it(
+    finished: TinyRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path, ignore=shutil.ignore_patterns("last", "stages"))
+    store, matrix = PredictionStore(path / "predictions"), Matrix.load(path)
+    results: list[dict[str, TaskResult]] = []
+    for stage in matrix.finals:
+        held = {task: store.read(stage.name, task) for task in matrix.tasks}
+        examples = held["chart"].examples
+        marked = [replace(e, score=(k + stage.index) % 2, group="ab"[k > 3]) for k, e in enumerate(examples)]
+        held["chart"] = TaskResult("chart", tuple(marked))
+        store.write(stage.name, "key", held["chart"])
+        results.append(held)
+    run = read_run_scores(path)
+    assert run.groups == {"chart": ("a", "a", "a", "a", "b")}
+    assert run.points(["chart"])[:, 0] == pytest.approx([held["chart"].mean for held in results])
+    summary = summarise(results, run.targets, run.held_out)
+    found = RunSet([run]).across()["held_out_change"]
+    own = summary["held_out_change"]
+    assert (found.value, found.low, found.high) == pytest.approx((own.value, own.low, own.high), abs=1e-9)
+
+
 def test_settings_are_flat_with_one_seed_and_an_order(finished: TinyRun) -> None:
     settings = read_settings(finished.path)
     assert settings["seed"] == 0
@@ -37,7 +65,9 @@ def test_settings_are_flat_with_one_seed_and_an_order(finished: TinyRun) -> None
     assert settings["held_out"] == ["caption", "chart"]
     assert settings["model.recipe"] == "sa_proj"
     assert settings["tasks.word.recipe"] == "mlp_gate_up"
-    assert settings["callbacks"] == ["HeldOutEvaluation", "LwF", "WiSEFT"]
+    assert settings["callbacks"] == ["LwF", "WiSEFT"]
+    measuring = {key for key in settings if key.startswith("HeldOutEvaluation.")}
+    assert measuring == {"HeldOutEvaluation.part"}, "what only looks decides nothing"
     assert settings["WiSEFT.alpha"] == 0.3
     assert not {"model.seed", "data.seed"} & settings.keys()
 
@@ -51,7 +81,7 @@ def test_what_differs_is_found(finished: TinyRun, tmp_path: Path) -> None:
     found = differing([read_run_scores(finished.path), read_run_scores(tmp_path / "other")])
     assert found["seed"] == [0, 5]
     assert found["WiSEFT.alpha"] == [0.3, None]
-    assert found["callbacks"] == [["HeldOutEvaluation", "LwF", "WiSEFT"], ["HeldOutEvaluation"]]
+    assert found["callbacks"] == [["LwF", "WiSEFT"], []]
     assert not any(key.startswith(("model.", "data.", "tasks.")) for key in found)
 
 

@@ -1,6 +1,7 @@
 """The summary holds the definitions' numbers, inside their intervals, and survives its file form."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,3 +111,49 @@ def test_stages_that_measured_other_examples_are_refused() -> None:
     results[2]["a"] = TaskResult("a", results[2]["a"].examples[::-1])
     with pytest.raises(ValueError, match="task a: stage 2"):
         example_scores(results, "a")
+
+
+def grouped(results: list[dict[str, TaskResult]], task: str) -> list[dict[str, TaskResult]]:
+    """The same results in which a task's score is a mean over groups of 4 and of all other examples."""
+    return [
+        {
+            **result,
+            task: TaskResult(
+                task, [replace(e, group="small" if int(e.id) < 4 else "large") for e in result[task].examples]
+            ),
+        }
+        for result in results
+    ]
+
+
+@pytest.mark.parametrize("task", ["a", "x"])
+def test_a_task_whose_score_is_a_mean_over_groups_is_one_in_every_number(task: str) -> None:
+    results = stages()
+    plain, found = (
+        summarise(held, TARGETS, HELD_OUT, resamples=500) for held in (results, grouped(results, task))
+    )
+    scores = [result[task].mean for result in grouped(results, task)]
+    for k, change in enumerate(found.changes[task]):
+        assert change.value == pytest.approx(scores[k] - scores[0], abs=1e-9)
+        assert change.low < change.value < change.high or k == 0
+    tasks, known = (TARGETS, TARGET_STATISTICS) if task == "a" else (HELD_OUT, HELD_OUT_STATISTICS)
+    table = np.array([[result[name].mean for name in tasks] for result in grouped(results, task)])
+    for name, statistic in known.items():
+        assert found[name].value == pytest.approx(float(statistic(table)), abs=1e-9)
+    # Four examples are half of the score now.
+    width = [one.changes[task][-1].high - one.changes[task][-1].low for one in (plain, found)]
+    assert width[1] > 1.2 * width[0]
+    # Shares of flips are over examples, and other tasks are what they were.
+    assert found.flips[task].lost == plain.flips[task].lost
+    low, high = found.flips[task].lost_interval or (1.0, 0.0)
+    assert low <= found.flips[task].lost <= high
+    for other in {*TARGETS, *HELD_OUT} - {task}:
+        assert found.changes[other] == plain.changes[other]
+        assert found.flips[other] == plain.flips[other]
+
+
+def test_stages_that_group_examples_in_another_way_are_refused() -> None:
+    results = stages()
+    mixed = [results[0], *grouped(results, "x")[1:]]
+    with pytest.raises(ValueError, match="task x: stage 1 measured other examples"):
+        summarise(mixed, TARGETS, HELD_OUT, resamples=10)
