@@ -68,6 +68,16 @@ def tiny_run(folder: Path, checkpoint: Path, more: str = "") -> TinyRun:
 
 def contents(run: Path) -> dict[str, bytes]:
     """The files of a run that are the same however often it was killed."""
-    kept = ("stages", "predictions", "matrix", "logs/metrics", "summary", "figures", "report", "tables", "flips")
+    kept = (
+        "stages",
+        "predictions",
+        "matrix",
+        "logs/metrics",
+        "summary",
+        "figures",
+        "report",
+        "tables",
+        "flips",
+    )
     files = {str(path.relative_to(run)): path for path in sorted(run.rglob("*")) if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if name.startswith(kept)}
