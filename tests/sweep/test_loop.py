@@ -66,14 +66,18 @@ def test_a_signal_is_passed_on_and_no_other_run_starts(
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    before = signal.getsignal(number)
+    # The tests themselves may run in the background, where SIGINT and SIGHUP are ignored.
+    former = signal.signal(number, signal.SIG_DFL)
     thread = threading.Thread(target=send)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        loop(tmp_path, "ab").run()
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop(tmp_path, "ab").run()
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        thread.join()
+        signal.signal(number, former)
     assert (tmp_path / "stopped").exists() and not (tmp_path / "logs" / "b.log").exists()
-    assert signal.getsignal(number) == before
 
 
 def test_under_nohup_a_lost_terminal_stops_nothing(stub: Stub, tmp_path: Path) -> None:
