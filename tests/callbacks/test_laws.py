@@ -149,14 +149,18 @@ def test_frozen_tensors_have_the_same_bytes_after_the_run(row: Row, runs: Runs) 
 
 
 @each_row
-@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
-def test_beside_others_that_do_nothing_it_does_what_it_does_alone(row: Row, first: bool, runs: Runs) -> None:
-    def stack() -> Sequence[Callback]:
-        others = [other.make(other.at_zero) for other in ROWS if other.at_zero is not None and other != row]
-        mine = row.make(row.at_work)
-        return [mine, *others] if first else [*others, mine]
+def test_between_others_that_do_nothing_it_does_what_it_does_alone(row: Row, runs: Runs) -> None:
+    def others(place: str) -> list[Callback]:
+        return [
+            other.method(**other.at_zero, name=f"{other.label} {place}")
+            for other in ROWS
+            if other.at_zero is not None and other != row
+        ]
 
-    assert same(runs.weights(f"{row.label}-first-{first}", stack), law_weights(runs.alone(row)))
+    def stack() -> Sequence[Callback]:
+        return [*others("before"), row.make(row.at_work), *others("after")]
+
+    assert same(runs.weights(f"{row.label}-between", stack), law_weights(runs.alone(row)))
 
 
 def everything() -> list[Callback]:
