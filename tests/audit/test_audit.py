@@ -102,7 +102,7 @@ def test_the_chosen_mixture_stays_within_the_budget_on_the_rows_that_choose(
     assert all(found.choice.best.learned >= trial.learned for trial in inside)
 
 
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")  # peft asks in an old way
 def test_an_adapter_is_audited_as_the_folder_that_it_merges_to(broken: Broken, tmp_path: Path) -> None:
     wrapped = adapter(
         broken.base, tmp_path / "adapter", LoraConfig(r=4, target_modules=["up_proj", "q_proj"])
