@@ -55,6 +55,21 @@ def test_the_base_model_and_every_stage_are_measured_on_every_task(checkpoint: P
             ]
 
 
+def test_a_run_that_only_chooses_is_measured_on_dev_rows_and_shares_no_answer_with_others(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    for part, first, count in (("dev", 100, 6), ("test", 200, 7)):
+        run = tmp_path / part
+        toy_trainer(callbacks=[HeldOutEvaluation(part=part)]).fit(toy_module(checkpoint, run), toy_data())  # type: ignore[arg-type]  # a text
+        lines = (run / "predictions" / "00-base" / "held.jsonl").read_text().splitlines()
+        assert [json.loads(line)["id"] for line in lines] == [f"toy-2-{first + i}" for i in range(count)]
+    keys = [
+        json.loads((tmp_path / part / "predictions" / "00-base" / "index.json").read_bytes())["held"]["key"]
+        for part in ("dev", "test")
+    ]
+    assert keys[0] != keys[1]
+
+
 def test_a_stage_that_changed_nothing_costs_no_generation(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +263,7 @@ def test_another_callback_may_add_columns_of_its_own(checkpoint: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
+        ({"part": "train"}, "HeldOutEvaluation.part must be test or dev, got 'train'"),
         ({"batch_size": 0}, "batch_size"),
         ({"every_n_steps": 0}, "every_n_steps"),
         ({"canary_samples": 0}, "canary"),
