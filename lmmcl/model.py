@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from lmmcl import weights as tensors
 from lmmcl.anatomy import Anatomy
+from lmmcl.build import Build
 from lmmcl.data.batch import Batch
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.order import draw
@@ -25,13 +26,14 @@ from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
 from lmmcl.forward import AnswerForward
-from lmmcl.loading import Checkpoint, hold_masters
+from lmmcl.loading import Checkpoint
 from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation, StageCallback, callbacks_of
-from lmmcl.optimizer import SCHEDULES, adamw, clip_by_norm, scheduled
+from lmmcl.optimizer import adamw, clip_by_norm, scheduled
 from lmmcl.recipe import Recipe
 from lmmcl.recipe_spec import RecipeSpec
-from lmmcl.strategy import FSDP2Strategy, shard, take_trainable
+from lmmcl.settings import check_settings
+from lmmcl.strategy import FSDP2Strategy, take_trainable
 from lmmcl.token_outputs import TokenOutputs
 from lmmcl.window import JoinedSets, Window, apply_weight_penalties
 
@@ -92,19 +94,10 @@ class ContinualLMM(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not lr > 0:
-            raise UserError(f"model.lr must be above 0, got {lr}.")
-        if not 0 <= warmup_ratio < 1:
-            raise UserError(f"model.warmup_ratio must lie in [0, 1), got {warmup_ratio}.")
-        if checkpoint_every_n_steps < 1:
-            raise UserError(
-                f"model.checkpoint_every_n_steps must be at least 1, got {checkpoint_every_n_steps}."
-            )
-        if schedule not in SCHEDULES:
-            raise UserError(f"model.schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
         # Lightning would announce 1000 epochs before the driver sets the number of the sequence.
         warnings.filterwarnings("ignore", message="`max_epochs` was not set")
         self.save_hyperparameters()
+        check_settings(self.hparams)
         self.checkpoint = Checkpoint(path, revision, trust_remote_code, from_scratch)
         self.processor = self.checkpoint.processor()
         self.task: Task | None = None
@@ -215,28 +208,14 @@ class ContinualLMM(LightningModule):
     def configure_model(self) -> None:
         if self._anatomy is not None:
             return
-        full_precision = not self.bf16
-        # Torch's fused attention has a slow backward on a CPU: a step of the mini model took 8 times as long.
-        on_cpu = self.trainer.strategy.root_device.type == "cpu"
-        attention = self.hparams["attn_implementation"] or ("eager" if on_cpu else None)
-        model = self.checkpoint.model(full_precision, self.hparams["seed"], attention)
+        build = Build(self.checkpoint, self.hparams, self.trainer.strategy, self.bf16)
+        model = build.load()
         self._anatomy = Anatomy.of(model)
         self.model = model
         for mitigation in self.mitigations:
             mitigation.adapt(self, model)
-        trained = self.ever_trained()
-        hold_masters(model, trained, full_precision)
         self._forwards = AnswerForward(model, self.bf16)
-        if self.hparams["activation_checkpointing"]:
-            model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        strategy = self.trainer.strategy
-        if isinstance(strategy, FSDP2Strategy):
-            units = [*self.anatomy.decoder_layers, *self.anatomy.vision_blocks]
-            shard(model, units, strategy, self.bf16, self.parameters_by_name(trained).values())
-        if self.hparams["compile"]:
-            # Layer by layer: around the layers, the hook and the pictures would break the graph at every length.
-            for path in self.anatomy.decoder_layers:
-                model.get_submodule(path).compile(dynamic=True)
+        build.finish(model, self.anatomy, self.ever_trained())
 
     def refuse_second_fit(self) -> None:
         """Raises UserError if this object was trained before: its base model would be the tuned one."""
