@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from typing_extensions import override
 
 from lmmcl.adapters.fold import PlainReader, folds_of
+from lmmcl.decisive import decisive_config
 from lmmcl.errors import UserError
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.matrix import Stage as Row
@@ -101,8 +102,9 @@ class StageWeights(Callback):
         """The run's rows of the stages before, with the tasks that were measured on the same rows in the same way."""
         if not self.run.matrix.exists():
             return []
-        then = _measured(json.loads(self.run.config.read_bytes())["data"])
-        same = {name for name, how in _measured(module.data.fingerprint()).items() if then.get(name) == how}
+        before, now = json.loads(self.run.config.read_bytes()), decisive_config(module)
+        then = _measured(before)
+        same = {name for name, how in _measured(now).items() if then.get(name) == how}
         return [
             replace(row, cells={name: cell for name, cell in row.cells.items() if name in same})
             for row in Matrix.load(self.run.matrix).finals
@@ -110,9 +112,15 @@ class StageWeights(Callback):
         ]
 
 
-def _measured(data: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """By task: what its score depends on besides the weights."""
+def _measured(config: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """By task: what its score depends on besides the weights, the part of the rows among it."""
+    data = config["data"]
+    parts = [settings["part"] for _, settings in config["callbacks"] if "part" in settings]
     return {
-        task["name"]: [data["max_eval_samples"], *(task[key] for key in ("rows", "scorer", "max_new_tokens"))]
+        task["name"]: [
+            parts,
+            data["max_eval_samples"],
+            *(task[key] for key in ("rows", "scorer", "max_new_tokens")),
+        ]
         for task in (*data["tasks"], *data["held_out"])
     }

@@ -1,6 +1,7 @@
 """A stage's weights in a model that is to be measured: from Python, and only where they belong."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from lightning.pytorch import Trainer
@@ -14,13 +15,13 @@ from tests.tiny_run import TinyRun
 
 
 def measure(
-    tiny: Path, finished: TinyRun, folder: Path, stage: int | None, recipe: str = "sa_proj"
+    tiny: Path, finished: TinyRun, folder: Path, stage: int | None, part: Literal["test", "dev"] = "test"
 ) -> ContinualLMM:
     word = {"task": "word", "max_train_samples": 6, "recipe": "mlp_gate_up"}
     data = TaskSequenceDataModule(["count", word], ["chart", "caption"], max_eval_samples=5)
-    module = ContinualLMM(str(tiny), recipe, run=folder)
+    module = ContinualLMM(str(tiny), run=folder)
     trainer = Trainer(
-        callbacks=[HeldOutEvaluation(), StageWeights(finished.path, stage)],
+        callbacks=[HeldOutEvaluation(part=part), StageWeights(finished.path, stage)],
         precision="32-true",
         accelerator="cpu",
         devices=1,
@@ -39,6 +40,15 @@ def test_a_stage_measured_from_python_answers_as_it_did(
         for task in ("count", "chart"):
             again = tmp_path / "predictions" / name / f"{task}.jsonl"
             assert again.read_bytes() == (finished.path / "predictions" / name / f"{task}.jsonl").read_bytes()
+
+
+def test_rows_of_another_part_are_not_set_beside_those_of_the_run(
+    tiny: Path, finished: TinyRun, tmp_path: Path
+) -> None:
+    for part, cells in (("test", True), ("dev", False)):
+        module = measure(tiny, finished, tmp_path / part, None, part)
+        earlier = [row for row in module.sequence.matrix.finals if row.index < 2]
+        assert [bool(row.cells) for row in earlier] == [cells, cells]
 
 
 def test_a_stage_of_another_model_is_refused(finished: TinyRun, tmp_path: Path) -> None:
