@@ -12,6 +12,7 @@ from lmmcl.errors import UserError
 from lmmcl.evaluation.callback_kinds import is_mitigation
 from lmmcl.evaluation.matrix import Cell, Matrix, Stage
 from lmmcl.provenance import HUB_ID, data_of, without_paths
+from lmmcl.redaction import without_secrets
 from lmmcl.run_folder import LINEAGE, RunFolder
 
 _NOT_SETTINGS = {"run", "resume", "root", "num_workers", "checkpoint_every_n_steps"}
@@ -62,9 +63,10 @@ class _Card:
         self.stage = stage
         self.index = int(stage.partition("-")[0])
         self.run = run
-        self.config: dict[str, Any] = json.loads(run.config.read_bytes())
+        self.config: dict[str, Any] = without_secrets(json.loads(run.config.read_bytes()))
         written = run.path / "config.yaml"  # of the command line; a run from Python has none
-        self.given: dict[str, Any] = yaml.safe_load(written.read_text()) if written.exists() else {}
+        given = yaml.safe_load(written.read_text()) if written.exists() else {}
+        self.given: dict[str, Any] = without_secrets(given)
         # Not run.lineage, which reads every byte of every stage to verify it.
         stages = run.stages()[: self.index + 1]
         self.lineages = [json.loads((run.stage(name) / LINEAGE).read_text()) for name in stages]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, PeftType
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import nn
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -54,6 +56,14 @@ def fold(model: nn.Module, path: str, revision: str | None = None) -> nn.Module:
             f"TUNED: {path}: an adapter must be a change of weights, such as LoRA, and {config.peft_type.value} is "
             "none: there is nothing to interpolate. Adapters of that kind cannot be audited."
         )
+    folder = Path(path)
+    if folder.is_dir() and not (folder / SAFETENSORS_WEIGHTS_NAME).exists():
+        held = (
+            "adapter_model.bin, a pickle, which is not read: save it again"
+            if any(folder.glob("*.bin"))
+            else "none"
+        )
+        raise UserError(f"TUNED: {path} must hold {SAFETENSORS_WEIGHTS_NAME}, it holds {held}.")
     config.inference_mode = True
     mapping: dict[str, str] = getattr(model, "_checkpoint_conversion_mapping", None) or {}
     try:
@@ -79,7 +89,15 @@ def fold(model: nn.Module, path: str, revision: str | None = None) -> nn.Module:
             _merge(wrapped)
             folded: nn.Module = wrapped.unload()
             return folded
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError, NotImplementedError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+        OSError,
+        NotImplementedError,
+        UnpicklingError,
+    ) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(

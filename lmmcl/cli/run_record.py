@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from lmmcl.checkpoint import as_json, naming_disk_errors, write_atomically
+from lmmcl.redaction import without_secrets
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -21,6 +23,8 @@ _PACKAGES = ("lmmcl", "torch", "lightning", "transformers", "safetensors", "nump
 
 class RunRecord(Callback):
     """Writes ``config.yaml``, which ``lmmcl fit --config`` takes again, and ``environment.json``.
+
+    Tokens, keys and passwords of the config, such as a logger's, are left out: who runs it again gives them again.
 
     Args:
         config: the resolved YAML.
@@ -37,8 +41,16 @@ class RunRecord(Callback):
         if trainer.is_global_zero:
             with naming_disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._folder / CONFIG, self._config.encode())
-            write_atomically(self._folder / ENVIRONMENT, as_json(environment(trainer)))
+            write_atomically(self._folder / CONFIG, _without_secrets(self._config).encode())
+            write_atomically(self._folder / ENVIRONMENT, as_json(without_secrets(environment(trainer))))
+
+
+def _without_secrets(config: str) -> str:
+    """The YAML without tokens, keys and passwords; the same text where it holds none."""
+    given = yaml.safe_load(config)
+    clean = without_secrets(given)
+    text: str = config if clean == given else yaml.safe_dump(clean, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lmmcl.cli.quiet import quiet
 from lmmcl.cli.words import CommandParser
 from lmmcl.errors import UserError
+from lmmcl.redaction import without_secrets
 
 if TYPE_CHECKING:
     from lmmcl.sweep.grid import Planned
@@ -39,6 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     configs = [str(path) for path in words.config]
     folder = words.runs or Path("runs") / (words.config[0].stem if words.config else "sweep")
     runs = planned([Axis.parse(text) for text in words.grid], configs, rest, folder)
+    _refuse_secrets(runs)
     _check_all(runs)
     states = {run.name: state_of(run.folder) for run in runs}
     check_record(folder, runs, states)
@@ -89,6 +91,18 @@ def _refuse_own_words(rest: Sequence[str]) -> None:
                 "sweep: --ckpt_path is set by the sweep itself, which goes on with every run that was begun; leave "
                 "it out (did you mean --runs, the folder to go on with?)."
             )
+
+
+def _refuse_secrets(runs: Sequence[Planned]) -> None:
+    """Raises UserError where a word is a token or a password: a sweep keeps the words of its runs."""
+    for run in runs:
+        for option, word in zip(("", *run.words), run.words, strict=False):
+            given = {option.rpartition(".")[2].lstrip("-"): word}
+            if without_secrets(given) != given:
+                raise UserError(
+                    f"sweep: the words of a run are kept in its folder and must hold no token and no password, got one "
+                    f"behind {option or 'sweep'}; give it by the environment (HF_TOKEN, WANDB_API_KEY)."
+                )
 
 
 def _check_all(runs: Sequence[Planned]) -> None:

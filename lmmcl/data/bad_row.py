@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmmcl.errors import UserError
+from lmmcl.redaction import redacted
 
 OnBadRow = Literal["error", "drop"]
 BAD_ROWS_FILE = "bad_rows.jsonl"
@@ -22,7 +23,7 @@ class RowError(UserError):
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
-        self.where, self.reason = where, reason
+        self.where, self.reason = where, redacted(reason)
 
 
 @dataclass(frozen=True)

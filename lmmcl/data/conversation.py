@@ -4,14 +4,15 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lmmcl.data.bad_row import RowError
 from lmmcl.data.columns import Columns, Prompt
 from lmmcl.data.picture import PictureFile
+from lmmcl.data.picture_roots import PictureRoots
 from lmmcl.data.records import Place
 from lmmcl.data.row import ImageSource, Row
+from lmmcl.redaction import redacted
 
 PLACEHOLDER = "<image>"
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
@@ -254,7 +255,7 @@ def _placed(messages: list[dict[str, Any]], inline: list[Any], given: list[Any],
     return [next(following) if entry is None else entry for entry in inline]
 
 
-def _picture(source: Any, folder: Path, where: str) -> ImageSource:
+def _picture(source: Any, folder: PictureRoots, where: str) -> ImageSource:
     if callable(source):
         opener: Callable[[], Any] = source
         return opener
@@ -263,5 +264,11 @@ def _picture(source: Any, folder: Path, where: str) -> ImageSource:
             where, f"a picture must be a path to a file, got {source!r}; correct or remove the row."
         )
     if source.startswith(("http://", "https://", "data:")):
-        raise RowError(where, f"a picture must be a file on disk, got {source[:60]!r}; download it first.")
-    return PictureFile(folder / source.removeprefix("file://"), where)
+        raise RowError(
+            where, f"a picture must be a file on disk, got {redacted(source)[:60]!r}; download it first."
+        )
+    if not folder.roots:
+        raise RowError(
+            where, f"a picture must stand in the table itself, got the path {source[:60]!r}; use files: path."
+        )
+    return PictureFile(folder.start / source.removeprefix("file://"), where, folder.roots)

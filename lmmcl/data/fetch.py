@@ -21,9 +21,12 @@ from pathlib import Path
 from time import monotonic, time
 from urllib.parse import urlsplit
 
+from lmmcl.data.addresses import RefusedError
+from lmmcl.data.deadline import Deadline
 from lmmcl.data.manners import Manners
-from lmmcl.data.web import RefusedError, TransientError, open_url
+from lmmcl.data.web import TransientError, open_url
 from lmmcl.errors import UserError
+from lmmcl.redaction import without_secrets
 
 CHUNK = 1 << 16
 FAILURES = "failures.jsonl"
@@ -75,7 +78,13 @@ class Fetched:
 
 
 def picture_path(folder: Path, sha256: str) -> Path:
-    """Where the picture of a hash lies."""
+    """Where the picture of a hash lies.
+
+    Raises:
+        ValueError: it is no hash; as a path it could lead anywhere.
+    """
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"a hash must be 64 hexadecimal digits in small letters, got {sha256[:80]!r}")
     return folder / sha256[:2] / sha256
 
 
@@ -236,23 +245,23 @@ class _Run:
 
 
 def _fetch_one(picture: Wanted, folder: Path, manners: Manners, stop: threading.Event) -> None:
-    start, size, digest = monotonic(), 0, hashlib.sha256()
+    size, digest = 0, hashlib.sha256()
     handle, name = tempfile.mkstemp(dir=folder / PARTIAL)
     partial = Path(name)
     try:
         with (
             os.fdopen(handle, "wb") as file,
-            open_url(picture.url, manners.timeout, allow_private=manners.allow_private) as answer,
+            Deadline(manners.longest, stop) as deadline,
+            open_url(picture.url, manners.timeout, deadline, allow_private=manners.allow_private) as answer,
         ):
             while block := answer.read1(CHUNK):
                 size += len(block)
                 if size > manners.max_bytes:
                     raise RefusedError(f"it is larger than {manners.max_bytes} bytes")
-                if stop.is_set() or monotonic() - start > manners.longest:
-                    raise RefusedError(f"it took longer than {manners.longest:g} s")
                 digest.update(block)
                 file.write(block)
             announced = answer.headers.get("Content-Length", "")
+            deadline.check()
             if announced.isdecimal() and size < int(announced):
                 raise TransientError(f"it broke off after {size} of {announced} bytes")
         if digest.hexdigest() != picture.sha256:
@@ -289,7 +298,8 @@ def _clear_stale(folder: Path) -> None:
 
 
 def _list_failures(failures: Iterable[Failure], file: Path) -> Path:
-    lines = "".join(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)
+    told = (without_secrets(asdict(failure)) for failure in failures)  # signed addresses
+    lines = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in told)
     partial = file.with_suffix(".new")
     partial.write_text(lines, encoding="utf-8")
     partial.replace(file)

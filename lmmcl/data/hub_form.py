@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from lmmcl.data.columns import Columns, Prompt
 from lmmcl.data.conversation import RowForm
 from lmmcl.data.hub import HubSource, HubTable
 from lmmcl.data.nearest import nearest
+from lmmcl.data.picture_roots import PictureRoots
 from lmmcl.data.records import Place, Record
 from lmmcl.data.row import Row
 from lmmcl.data.task import PARTS, Part
@@ -34,7 +34,7 @@ class HubForm:
             RowError: it makes none, or lacks a column.
         """
         table = self.tables.get(part) or self.tables.get("train") or self.tables["test"]
-        place = Place(str(table), number, Path(), f"{table.split}-{number}")
+        place = Place(str(table), number, PictureRoots.nowhere(), f"{table.split}-{number}")
         return self.form.row({key: value for key, value in record.items() if value is not None}, place)
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from huggingface_hub.constants import HF_HUB_CACHE
 
+from lmmcl.data.hub_card import check_card, check_files
+from lmmcl.data.picture_roots import PictureRoots
 from lmmcl.data.table import TableRows
 from lmmcl.errors import UserError
 
@@ -29,8 +32,11 @@ def load_split(
     """
     source, version = (dataset, revision) if root is None else (str(_copy(dataset, root)), None)
     name = dataset if config is None else f"{dataset} ({config})"
+    if root is not None:
+        check_card(Path(source), name)
     try:
         builder = _builder(source, config, version, None if root is None else _cache_of(Path(source)))
+        check_files(builder, name)
         known = list(builder.config.data_files or builder.info.splits or ())
         if known and split not in known:
             raise UserError(
@@ -40,9 +46,21 @@ def load_split(
         table = builder.as_dataset(split=split)
     except UserError:
         raise
-    except (DatasetsError, OSError, ValueError) as error:
+    except (
+        DatasetsError,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # the last: it brings a script, which is not run
         raise UserError(_explained(error, name, root)) from error
-    return TableRows(table, f"{name}, split {split}")
+    return TableRows(table, f"{name}, split {split}", roots=_roots(builder, root and Path(source)))
+
+
+def _roots(builder: Any, copy: Path | None) -> tuple[str, ...]:
+    """Where pictures may lie that a table names by a path: in the copy, and where `datasets` unpacks archives."""
+    caches = [builder._cache_dir_root, datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE]
+    first, *others = caches if copy is None else [copy, *caches]
+    return PictureRoots.of(Path(first), *map(str, others)).roots
 
 
 def _copy(dataset: str, root: Path) -> Path:

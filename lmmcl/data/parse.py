@@ -150,11 +150,18 @@ def _made(
                 held_out=held_out,
                 train_only=train_only,
                 on_bad_row=settings.on_bad_row,
+                image_roots=settings.image_roots,
                 **options,
             )
         elif origin == "train":
             base = _built_in(name, key)
-            train = FileSource(given["train"], train_only=True, on_bad_row=settings.on_bad_row, **options)
+            train = FileSource(
+                given["train"],
+                train_only=True,
+                on_bad_row=settings.on_bad_row,
+                image_roots=settings.image_roots,
+                **options,
+            )
             return replace(base, source=OwnTrain(train, base.source), **changes)
         else:
             return replace(_built_in(name, key), **changes)

@@ -3,6 +3,7 @@
 import os
 import struct
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lmmcl.data.bad_row import RowError
+from lmmcl.data.picture_roots import lies_in
 from lmmcl.data.row import ImageSource
 
 _BROKEN = (
@@ -26,7 +28,13 @@ _BROKEN = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-"""What Pillow's decoders raise at a file that is broken or too large; its limit of pixels is left as it is."""
+"""What Pillow's decoders raise at a file that is broken or too large."""
+MAX_PIXELS = 89_478_485
+"""Pixels of the largest picture that is decoded: a quarter of a GiB as RGB, from where on Pillow warns."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "ICO")
+"""What is decoded, whatever a file's name ends in. Others of Pillow's run programs (EPS) or are seldom looked after."""
+_ROWS = 1 << 22
+"""Values of a deep picture that are scaled at a time."""
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -47,12 +55,28 @@ def upright(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(picture).astype(np.float64))  # (height, width)
-    low = min(0.0, float(values.min()))
-    high = max(65535.0, float(values.max()))
+    deep = np.asarray(picture)  # (height, width)
+    rows = max(1, _ROWS // deep.shape[1])
+    # Some rows at a time: as float64 the whole would be eight times its bytes, several times over.
+    bands = [slice(start, start + rows) for start in range(0, len(deep), rows)]
+    low = min(float(np.nan_to_num(deep[band].astype(np.float64)).min()) for band in bands)
+    high = max(float(np.nan_to_num(deep[band].astype(np.float64)).max()) for band in bands)
     if picture.mode == "F":
-        low, high = float(values.min()), max(float(values.max()), float(values.min()) + 1e-12)
-    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
+        high = max(high, low + 1e-12)
+    else:
+        low, high = min(0.0, low), max(65535.0, high)
+    grey = np.empty(deep.shape, np.uint8)
+    for band in bands:
+        values = np.nan_to_num(deep[band].astype(np.float64))
+        grey[band] = np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
+    return Image.fromarray(grey)
+
+
+@cache
+def _formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow has."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def decode(stream: Path | BinaryIO, what: str, where: str) -> Image.Image:
@@ -67,11 +91,20 @@ def decode(stream: Path | BinaryIO, what: str, where: str) -> Image.Image:
         The picture, `upright`.
 
     Raises:
-        RowError: it cannot be read, or has more pixels than Pillow's limit (``PIL.Image.MAX_IMAGE_PIXELS``).
+        RowError: it cannot be read, is of none of `FORMATS`, or has more than `MAX_PIXELS` pixels. Nothing is decoded
+            before its size is known.
     """
     try:
-        with Image.open(stream) as picture:
+        with Image.open(stream, formats=_formats()) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise RowError(
+                    where,
+                    f"{what} must have at most {MAX_PIXELS:,} pixels, got {picture.width:,} x {picture.height:,}; "
+                    "make it smaller or remove the row.",
+                )
             return upright(picture)
+    except RowError:
+        raise
     except _BROKEN as error:
         raise RowError(
             where,
@@ -86,13 +119,37 @@ class PictureFile:
     Args:
         path: the picture.
         where: which file and row name it, for errors.
+        roots: real paths of the folders that it must lie in, links followed; none: anywhere, as of a path that no data
+            named.
     """
 
     path: Path
     where: str
+    roots: tuple[str, ...] = ()
+
+    def check(self, real: str | None = None) -> None:
+        """Raises RowError where the picture lies outside of its roots.
+
+        Args:
+            real: its path without links, if that is known.
+        """
+        if not self.roots:
+            return
+        found = real or os.path.realpath(self.path)
+        if not lies_in(found, self.roots):
+            raise RowError(
+                self.where,
+                f"a picture must lie in {self.roots[0]}, got {self.path}, which is {found}; name the folder that rows "
+                f"of files may read: image_folder, or data.image_roots: [{os.path.dirname(found)}].",
+            )
 
     def __call__(self) -> Image.Image:
-        """Decodes the picture, `upright`."""
+        """Decodes the picture, `upright`.
+
+        Raises:
+            RowError: it cannot be read, or lies outside of its roots.
+        """
+        self.check()
         return decode(self.path, f"picture {self.path}", self.where)
 
     def identity(self) -> str:

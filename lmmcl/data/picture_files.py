@@ -13,6 +13,7 @@ class PictureFiles:
 
     def __init__(self) -> None:
         self._folders: dict[str, tuple[str, dict[str, int | None]]] = {}
+        self._links: dict[str, str] = {}
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None: there is none."""
@@ -22,15 +23,19 @@ class PictureFiles:
             return None
         size = names[name]
         if size is None:
-            found = os.stat(path)
+            found = os.lstat(path)
+            if stat.S_ISLNK(found.st_mode):
+                self._links[path] = os.path.realpath(path)
+                found = os.stat(path) if os.path.exists(path) else found
             size = found.st_size if stat.S_ISREG(found.st_mode) else -1
             names[name] = size
         return None if size < 0 else size
 
     def real(self, path: str) -> str:
-        """The path with its folder's links followed: one name for one file."""
+        """The path with its links followed: one name for one file."""
+        self.size(path)
         folder, name = os.path.split(path)
-        return os.path.join(self._listed(folder)[0], name)
+        return self._links.get(path) or os.path.normpath(os.path.join(self._listed(folder)[0], name))
 
     def _listed(self, folder: str) -> tuple[str, dict[str, int | None]]:
         if folder not in self._folders:

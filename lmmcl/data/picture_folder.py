@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+from lmmcl.data.picture_roots import PictureRoots
 from lmmcl.data.records import Place, Record
 from lmmcl.errors import UserError
 
@@ -16,14 +17,14 @@ class FolderRecords:
 
     Args:
         folder: holds a sub-folder per class, with pictures at any depth; other files are left alone.
-        root: relative paths of pictures start here.
+        root: where its pictures may lie; they lie in the folder.
         prefix: of the rows' names.
 
     Raises:
         UserError: there is no picture in a sub-folder.
     """
 
-    def __init__(self, folder: Path, root: Path, prefix: str) -> None:
+    def __init__(self, folder: Path, root: PictureRoots, prefix: str) -> None:
         self._folder, self._root, self._prefix = folder, root, prefix
         self._names = sorted(
             os.path.relpath(os.path.join(place, name), folder)

@@ -23,7 +23,7 @@ from lmmcl.errors import UserError
 _CONFIG = ("model", "data", "trainer", "run", "seed", "ckpt_path")
 _DATA = tuple(name for name in inspect.signature(TaskSequenceDataModule).parameters)
 _KEYS = ("targets", *_DATA)
-_USED = ("targets", "tasks", "held_out", "max_eval_samples", "root", "on_bad_row", "scoring")
+_USED = ("targets", "tasks", "held_out", "max_eval_samples", "root", "on_bad_row", "scoring", "image_roots")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,10 @@ def read_questions(path: Path, held_out_needed: bool = True) -> Questions:
                 f"--data: {path}: {key} must be a list, got {given[key]!r}; write [{given[key]}]."
             )
     settings = TaskSettings(
-        given.get("root"), given.get("on_bad_row", "error"), given.get("scoring", "robust")
+        given.get("root"),
+        given.get("on_bad_row", "error"),
+        given.get("scoring", "robust"),
+        given.get("image_roots") or (),
     )
     measured = [
         parse_task(spec, key="targets", held_out=True, settings=settings)
@@ -154,6 +157,7 @@ def read_questions(path: Path, held_out_needed: bool = True) -> Questions:
         root=given.get("root"),
         on_bad_row=settings.on_bad_row,
         scoring=settings.scoring,
+        image_roots=[str(root) for root in settings.image_roots],
     )
     return Questions(targets, held_out, data)
 

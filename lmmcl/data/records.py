@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Protocol
 
 from typing_extensions import override
+
+from lmmcl.data.picture_roots import PictureRoots
 
 Record = dict[str, Any]
 
@@ -20,13 +21,13 @@ class Place:
     Args:
         file: its file.
         row: its number there, from 1.
-        folder: relative paths of its pictures start here.
+        folder: where its pictures may lie.
         id: the row's name, if the record has none itself.
     """
 
     file: str
     row: int
-    folder: Path
+    folder: PictureRoots
     id: str
 
     @override

@@ -164,6 +164,7 @@ def _sizes(row: Row, files: PictureFiles) -> tuple[int, ...]:
 
 
 def _size(picture: PictureFile, files: PictureFiles) -> int:
+    picture.check(files.real(str(picture.path)))
     size = files.size(str(picture.path))
     if size is None:
         raise RowError(picture.where, f"there is no picture {picture.path}; correct the row or image_folder.")

@@ -9,6 +9,7 @@ from typing import Any
 from lmmcl.data.bad_row import BadRows
 from lmmcl.data.nearest import nearest
 from lmmcl.data.picture_folder import FolderRecords
+from lmmcl.data.picture_roots import PictureRoots, refuse_links_out
 from lmmcl.data.records import ChainedRecords, Records
 from lmmcl.data.tar_records import TarRecords
 from lmmcl.data.task import PARTS
@@ -30,17 +31,18 @@ _PART_NAMES = {
 _NO_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
 
 
-def part_files(path: Any) -> dict[str, list[Path]]:
+def part_files(path: Any, roots: Sequence[str | Path] = ()) -> dict[str, list[Path]]:
     """The files of every part that has some; those of all parts together stand under ``all``.
 
     Args:
         path: a file, a folder, a text with ``*`` or ``{000..127}``, or a list of these; or a mapping of ``train``,
             ``dev`` and ``test`` to them. A folder whose files of rows (``train.jsonl``, ``test-0000.parquet``), or
             whose sub-folders, are named as parts is such a mapping.
+        roots: folders that links inside a named folder may lead to.
 
     Raises:
-        UserError: a part is unknown, nothing has such a name, two parts share a file, or only some names in a folder
-            are those of parts.
+        UserError: a part is unknown, nothing has such a name, two parts share a file, only some names in a folder
+            are those of parts, or what a folder holds is a link out of it.
     """
     if isinstance(path, Mapping):
         wrong = [key for key in path if key not in PARTS]
@@ -50,9 +52,9 @@ def part_files(path: Any) -> dict[str, list[Path]]:
                 f"path: must be files or a mapping of {', '.join(PARTS)} to files, got {dict(path)!r}; {near}"
                 "correct it."
             )
-        files: dict[str, list[Path]] = {part: _expand(path[part]) for part in PARTS if part in path}
+        files: dict[str, list[Path]] = {part: _expand(path[part], roots) for part in PARTS if part in path}
     else:
-        files = _parts_inside(path) or {"all": _expand(path)}
+        files = _parts_inside(path, roots) or {"all": _expand(path, roots)}
     real = [file.resolve() for each in files.values() for file in each]
     if len(set(real)) < len(real):
         raise UserError(
@@ -61,13 +63,16 @@ def part_files(path: Any) -> dict[str, list[Path]]:
     return files
 
 
-def read_files(files: Sequence[Path], image_folder: Path | None, bad: BadRows) -> Records:
+def read_files(
+    files: Sequence[Path], image_folder: Path | None, bad: BadRows, roots: Sequence[str | Path] = ()
+) -> Records:
     """The records of files, in order.
 
     Args:
         files: as `part_files` gives them, at least one.
         image_folder: relative paths of pictures start here; None: beside the file that names them.
         bad: hears of rows that cannot be read.
+        roots: folders that pictures may lie in beside that one.
 
     Raises:
         UserError: a file cannot be read as a whole, or shards stand among other files.
@@ -78,10 +83,12 @@ def read_files(files: Sequence[Path], image_folder: Path | None, bad: BadRows) -
             raise UserError(
                 f"path: tar shards must stand alone, got {', '.join(map(str, files))}; make two tasks."
             )
-        return TarRecords(shards, image_folder or shards[0].parent)
+        return TarRecords(shards, PictureRoots.of(image_folder or shards[0].parent, *roots))
     if len(files) == 1:
-        return _read(files[0], image_folder, "", bad)
-    return ChainedRecords([_read(file, image_folder, f"{_short(file, files)}:", bad) for file in files])
+        return _read(files[0], image_folder, "", bad, roots)
+    return ChainedRecords(
+        [_read(file, image_folder, f"{_short(file, files)}:", bad, roots) for file in files]
+    )
 
 
 def stem(files: Sequence[Path]) -> str:
@@ -89,14 +96,17 @@ def stem(files: Sequence[Path]) -> str:
     return files[0].stem if len(files) == 1 else files[0].absolute().parent.name
 
 
-def _read(file: Path, image_folder: Path | None, prefix: str, bad: BadRows) -> Records:
-    folder = (file if file.is_dir() else file.parent) if image_folder is None else image_folder
+def _read(
+    file: Path, image_folder: Path | None, prefix: str, bad: BadRows, roots: Sequence[str | Path]
+) -> Records:
+    own = file if file.is_dir() else file.parent
+    folder = PictureRoots.of(own if image_folder is None else image_folder, *roots)
     if file.suffix in TABLE_SUFFIXES or (file / "state.json").is_file():
         from lmmcl.data.table_records import read_table  # here, as it imports datasets, which takes a second
 
         return read_table(file, folder, prefix)
     if file.is_dir():
-        return FolderRecords(file, folder, prefix)
+        return FolderRecords(file, PictureRoots.of(file, *roots), prefix)
     return read_text(file, folder, prefix, bad)
 
 
@@ -110,13 +120,20 @@ def _short(file: Path, files: Sequence[Path]) -> str:
     return str(file)
 
 
-def _expand(path: Any) -> list[Path]:
+def _expand(path: Any, roots: Sequence[str | Path]) -> list[Path]:
     if isinstance(path, list | tuple) and path:
-        return [file for entry in path for file in _expand(entry)]
+        return [file for entry in path for file in _expand(entry, roots)]
     if not isinstance(path, str | Path) or not str(path):
         raise UserError(f"path: must name files, got {path!r}; correct it.")
     files = [file for text in _braces(str(path)) for file in _matching(text)]
-    return [file for found in files for file in (_inside(found) if found.is_dir() else [_known(found)])]
+    return [file for found in files for file in (_held(found, roots) if found.is_dir() else [_known(found)])]
+
+
+def _held(folder: Path, roots: Sequence[str | Path]) -> list[Path]:
+    """`_inside`, none of which is a link that leads out."""
+    found = _inside(folder)
+    refuse_links_out([one for one in found if one != folder], folder, roots)
+    return found
 
 
 def _braces(text: str) -> list[str]:
@@ -214,7 +231,7 @@ def _by_part(found: Sequence[Path]) -> dict[str, list[Path]]:
     return groups
 
 
-def _parts_inside(path: Any) -> dict[str, list[Path]]:
+def _parts_inside(path: Any, roots: Sequence[str | Path]) -> dict[str, list[Path]]:
     """The files of each part of a folder whose files of rows or sub-folders are named as parts; else none."""
     folder = Path(path) if isinstance(path, str | Path) else None
     if folder is None or not folder.is_dir() or (folder / "state.json").is_file():
@@ -223,8 +240,10 @@ def _parts_inside(path: Any) -> dict[str, list[Path]]:
         files = _row_files(folder)
         groups = _by_part(files)
         if len(groups) > 1 and "" not in groups and len({file.suffix for file in files}) == 1:
+            refuse_links_out(files, folder, roots)
             return {part: groups[part] for part in PARTS if part in groups}
     groups = _by_part(_sub_folders(folder))
     if "" in groups or not {"train", "test"} & groups.keys() or any(group[1:] for group in groups.values()):
         return {}
-    return {part: _expand(groups[part]) for part in PARTS if part in groups}
+    refuse_links_out([one for group in groups.values() for one in group], folder, roots)
+    return {part: _expand(groups[part], roots) for part in PARTS if part in groups}

@@ -59,6 +59,7 @@ class FileSource:
         prompt: the user's turn as a template with columns in braces, instead of the question; see `Prompt`.
         on_bad_row: ``drop`` leaves out rows that break and lists them in ``bad_rows``.
         train_only: all rows are for training; a part has to be named for nothing else.
+        image_roots: folders that pictures may lie in beside ``image_folder``.
 
     Attributes:
         stem: name of the (test) file without its suffix.
@@ -79,8 +80,9 @@ class FileSource:
         prompt: str | None = None,
         on_bad_row: OnBadRow = "error",
         train_only: bool = False,
+        image_roots: Sequence[str | Path] = (),
     ) -> None:
-        files = part_files(path)
+        files = part_files(path, image_roots)
         if train_only and set(files) <= {"all", "train"}:
             shares = {name: {"train": 1.0} for name in files}
         else:
@@ -94,7 +96,7 @@ class FileSource:
         digest = sha256(json.dumps([sorted(shares.items()), prompt]).encode())
         twins = Twins()
         folder = None if image_folder is None else Path(image_folder)
-        read = {part: read_files(paths, folder, bad) for part, paths in files.items()}
+        read = {part: read_files(paths, folder, bad, image_roots) for part, paths in files.items()}
         Columns(columns or {}).check(chain.from_iterable(read.values()), self._name)
         for part, paths in files.items():
             form = RowForm(_columns(columns, paths), template)

@@ -23,17 +23,19 @@ class TableRows(Sequence[Record]):
     """The records of a memory-mapped table, made when they are asked for.
 
     A picture in a record is a function that opens it: an `EmbeddedPicture` where the table holds its bytes, a
-    `PictureFile` where it holds the absolute path of a file; any other path comes as it stands. A column of
+    `PictureFile` where it holds the absolute path of a file in one of the roots; any other path comes as it stands. A
+    column of
     pictures is one of encoded bytes, declared as pictures or not, or of lists of them.
 
     Args:
         table: a ``datasets.Dataset`` as it was loaded (no selection of rows).
         name: what errors call it; ``, row 7`` is added.
         first: number of the first row in errors.
+        roots: real paths of the folders that picture files must lie in.
     """
 
-    def __init__(self, table: Any, name: str, first: int = 0) -> None:
-        self._name, self._first = name, first
+    def __init__(self, table: Any, name: str, first: int = 0, roots: tuple[str, ...] = ()) -> None:
+        self._name, self._first, self._roots = name, first, roots
         self.column_names = tuple(table.column_names)
         pictures = [column for column, feature in table.features.items() if _holds_pictures(feature)]
         self.plain_names = tuple(column for column in self.column_names if column not in pictures)
@@ -109,10 +111,20 @@ class TableRows(Sequence[Record]):
             marks = _marks(self._column(column, start, count))
             for offset, (record, mark) in enumerate(zip(records, marks, strict=True)):
                 place = start + offset
-                record[column] = _openers(
-                    mark, table, column, place, f"{self._name}, row {place + self._first}"
-                )
+                where = f"{self._name}, row {place + self._first}"
+                record[column] = self._openers(mark, table, column, place, where)
         return [{name: record[name] for name in self.column_names} for record in records]
+
+    def _openers(
+        self, mark: Any, table: Any, column: str, row: int, where: str, position: int | None = None
+    ) -> Any:
+        if isinstance(mark, list):
+            return [self._openers(one, table, column, row, where, index) for index, one in enumerate(mark)]
+        if mark is True:
+            return EmbeddedPicture(table, column, row, position, where)
+        if mark and Path(mark).is_absolute():
+            return PictureFile(Path(mark), where, self._roots)
+        return mark
 
 
 def _holds_pictures(feature: Any) -> bool:
@@ -138,14 +150,6 @@ def _marks(values: Any) -> list[Any]:
         paths = pc.struct_field(values, "path").to_pylist() if has_path else [None] * len(inside)
         return [True if held else path for held, path in zip(inside, paths, strict=True)]
     return [True if held else None for held in pc.is_valid(values).to_pylist()]
-
-
-def _openers(mark: Any, table: Any, column: str, row: int, where: str, position: int | None = None) -> Any:
-    if isinstance(mark, list):
-        return [_openers(entry, table, column, row, where, index) for index, entry in enumerate(mark)]
-    if mark is True:
-        return EmbeddedPicture(table, column, row, position, where)
-    return PictureFile(Path(mark), where) if mark and Path(mark).is_absolute() else mark
 
 
 def _sizes(values: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Records of table files: parquet and arrow, through `datasets`."""
 
+import json
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +10,7 @@ import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetsError
 
+from lmmcl.data.picture_roots import PictureRoots, refuse_links_out
 from lmmcl.data.records import Place, Record
 from lmmcl.data.table import TableRows
 from lmmcl.errors import UserError
@@ -19,14 +21,14 @@ class TableRecords:
 
     Args:
         file: the file, or the folder of a saved dataset.
-        folder: relative paths of pictures start here.
+        folder: where pictures may lie.
         prefix: of the names of rows without one; their number follows.
         table: what the file holds.
     """
 
-    def __init__(self, file: Path, folder: Path, prefix: str, table: Any) -> None:
+    def __init__(self, file: Path, folder: PictureRoots, prefix: str, table: Any) -> None:
         self._file, self._folder, self._prefix = str(file), folder, prefix
-        self._rows = TableRows(table, self._file, first=1)
+        self._rows = TableRows(table, self._file, first=1, roots=folder.roots)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -51,12 +53,12 @@ def _filled(record: Record) -> Record:
     return {key: value for key, value in record.items() if value is not None}
 
 
-def read_table(file: Path, folder: Path, prefix: str) -> TableRecords:
+def read_table(file: Path, folder: PictureRoots, prefix: str) -> TableRecords:
     """Opens a table.
 
     Args:
         file: ``.parquet``, ``.arrow`` (stream or file format), or the folder of a saved ``datasets.Dataset``.
-        folder: relative paths of pictures start here.
+        folder: where pictures may lie.
         prefix: of the names of rows without one.
 
     Raises:
@@ -64,7 +66,9 @@ def read_table(file: Path, folder: Path, prefix: str) -> TableRecords:
     """
     try:
         return TableRecords(file, folder, prefix, _load(file))
-    except (OSError, ValueError, DatasetsError, pa.ArrowException) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, DatasetsError, pa.ArrowException) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(
             f"{file}: cannot be read as {file.suffix[1:] or 'a saved dataset'} ({reason}); repair it."
@@ -73,6 +77,8 @@ def read_table(file: Path, folder: Path, prefix: str) -> TableRecords:
 
 def _load(file: Path) -> Any:
     if file.is_dir():
+        named = json.loads((file / "state.json").read_bytes())["_data_files"]
+        refuse_links_out([file / str(one["filename"]) for one in named], file, ())
         return datasets.load_from_disk(str(file))
     if file.suffix == ".parquet":
         return datasets.Dataset.from_parquet(str(file))

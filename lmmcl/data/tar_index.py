@@ -144,10 +144,12 @@ def _members(shard: Path, length: int) -> list[tuple[str, int, int]]:
             for member in archive:
                 if member.offset_data + member.size > length:
                     raise tarfile.ReadError(f"{member.name} lacks its end")
+                if member.size < 0 or archive.offset <= end:  # it would be read for ever
+                    raise tarfile.ReadError(f"{member.name} leads back to where the shard was read already")
                 end = archive.offset
                 if member.isreg() and not member.issparse():
                     members.append((member.name, member.offset_data, member.size))
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(_broken(shard, end, length, error)) from error
     # tarfile takes the end of a file for the end of its members; only a block of zeros is.
     with shard.open("rb") as stream:

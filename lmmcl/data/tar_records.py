@@ -15,6 +15,7 @@ from PIL import Image
 from lmmcl.data.bad_row import RowError
 from lmmcl.data.picture import decode
 from lmmcl.data.picture_folder import PICTURE_SUFFIXES
+from lmmcl.data.picture_roots import PictureRoots
 from lmmcl.data.records import Place, Record
 from lmmcl.data.tar_index import TEXTS, tar_index
 from lmmcl.errors import UserError
@@ -79,13 +80,13 @@ class TarRecords:
 
     Args:
         shards: uncompressed tar files, at least one.
-        folder: relative paths of pictures that are not in the shards start here.
+        folder: where pictures may lie that are not in the shards.
 
     Raises:
         UserError: see `tar_index`; or two shards have one name.
     """
 
-    def __init__(self, shards: Sequence[Path], folder: Path) -> None:
+    def __init__(self, shards: Sequence[Path], folder: PictureRoots) -> None:
         self._shards = [str(shard) for shard in shards]
         self._names = [shard.stem for shard in shards]
         if len(set(self._names)) < len(self._names):

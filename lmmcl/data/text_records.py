@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lmmcl.data.bad_row import BadRows, RowError
+from lmmcl.data.picture_roots import PictureRoots
 from lmmcl.data.records import Place, Record
 from lmmcl.errors import UserError
 
@@ -20,12 +21,14 @@ class TextRecords:
 
     Args:
         file: the file they stand in.
-        folder: relative paths of pictures start here.
+        folder: where pictures may lie.
         prefix: of the names of rows without one; their number follows.
         texts: number in the file and JSON text of each.
     """
 
-    def __init__(self, file: Path, folder: Path, prefix: str, texts: Iterable[tuple[int, bytes]]) -> None:
+    def __init__(
+        self, file: Path, folder: PictureRoots, prefix: str, texts: Iterable[tuple[int, bytes]]
+    ) -> None:
         self._file, self._folder, self._prefix = file, folder, prefix
         numbers, parts = [], []
         for number, text in texts:
@@ -59,14 +62,14 @@ class TextRecords:
         return digest.hexdigest()
 
 
-def read_text(file: Path, folder: Path, prefix: str, bad: BadRows) -> TextRecords:
+def read_text(file: Path, folder: PictureRoots, prefix: str, bad: BadRows) -> TextRecords:
     """Reads a file of rows.
 
     Args:
         file: ``.json`` (a list of objects), ``.jsonl`` (one a line; blank lines are no rows), ``.csv`` (separated by
             commas, or by semicolons where the head has no comma) or ``.tsv``, with their columns' names in the first
             line, which is no row; an empty cell has no value.
-        folder: relative paths of pictures start here.
+        folder: where pictures may lie.
         prefix: of the names of rows without one.
         bad: hears of every row that is no object, or has not one cell per column.
 

@@ -1,6 +1,5 @@
 """Opens addresses of the open web and nothing else: http and https, public hosts, also after a redirect."""
 
-import ipaddress
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -20,18 +19,16 @@ from urllib.request import (
     OpenerDirector,
     ProxyHandler,
     Request,
-    getproxies,
-    proxy_bypass,
 )
 
 from typing_extensions import override
 
+from lmmcl.data.addresses import RefusedError, refuse_private
+from lmmcl.data.deadline import Deadline
+from lmmcl.redaction import redacted
+
 MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 """HTTP statuses after which it makes sense to ask again."""
-
-
-class RefusedError(Exception):
-    """An address that will not give what is wanted, however often it is asked."""
 
 
 class TransientError(Exception):
@@ -47,7 +44,9 @@ class TransientError(Exception):
         self.after = after
 
 
-def open_url(url: str, timeout: float, *, allow_private: bool = False) -> Any:
+def open_url(
+    url: str, timeout: float, deadline: Deadline | None = None, *, allow_private: bool = False
+) -> Any:
     """Opens an address to read from; close it after use.
 
     A host's addresses are looked up once, checked, and then connected to as checked, so that no second look-up can
@@ -57,6 +56,7 @@ def open_url(url: str, timeout: float, *, allow_private: bool = False) -> Any:
     Args:
         url: the address.
         timeout: longest silence, in seconds.
+        deadline: of all together: every connection, redirect and header, and what is read of the response; entered.
         allow_private: whether this machine and private networks may be asked.
 
     Returns:
@@ -70,8 +70,8 @@ def open_url(url: str, timeout: float, *, allow_private: bool = False) -> Any:
     opener = OpenerDirector()
     handlers: tuple[BaseHandler, ...] = (
         ProxyHandler(),
-        _PublicHTTP(allow_private),
-        _PublicHTTPS(allow_private),
+        _PublicHTTP(allow_private, deadline),
+        _PublicHTTPS(allow_private, deadline),
         _Redirects(),
         HTTPDefaultErrorHandler(),
         HTTPErrorProcessor(),
@@ -88,6 +88,8 @@ def open_url(url: str, timeout: float, *, allow_private: bool = False) -> Any:
                 raise TransientError(reason, retry_after(error.headers.get("Retry-After"))) from None
             raise RefusedError(reason) from None
     except URLError as error:
+        if deadline is not None:
+            deadline.check()
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise RefusedError(f"its certificate is not valid: {error.reason.verify_message}") from None
         if isinstance(error.reason, socket.gaierror) and error.reason.errno == socket.EAI_NONAME:
@@ -115,99 +117,98 @@ def _check_scheme(url: str) -> None:
     try:
         parts = urlsplit(url)
         named = parts.scheme in ("http", "https") and bool(parts.hostname)
+        user = "@" in parts.netloc
     except ValueError:
-        named = False
+        named = user = False
     if not named:
-        raise RefusedError(f"only http and https addresses are fetched, got {url[:80]!r}")
+        raise RefusedError(f"only http and https addresses are fetched, got {redacted(url)[:80]!r}")
+    if user:
+        raise RefusedError(f"an address must hold no user and no password, got {redacted(url)[:80]!r}")
 
 
-def _connect(host: str, port: int, timeout: Any, allow_private: bool) -> socket.socket:
+def _connect(
+    host: str, port: int, timeout: Any, allow_private: bool, deadline: Deadline | None
+) -> socket.socket:
     error: OSError = OSError(f"{host} has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        if not allow_private and not _is_public(str(address[0])):
-            raise RefusedError(f"{host} is an address of this machine or of a private network")
+        if not allow_private:
+            refuse_private(host, str(address[0]))
         connection = socket.socket(family, kind, protocol)
         try:
             if isinstance(timeout, int | float):
-                connection.settimeout(timeout)
+                connection.settimeout(timeout if deadline is None else min(timeout, deadline.left))
             connection.connect(address)
+            if isinstance(timeout, int | float):
+                connection.settimeout(timeout)
         except OSError as failure:
             connection.close()
             error = failure
         else:
+            if deadline is not None:
+                deadline.watch(connection)
             return connection
     raise error
 
 
-def _is_public(address: str) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_global and not (mapped or parsed).is_multicast
-
-
-def _refuse_named_private(host: str) -> None:
-    """Behind a proxy: refuses hosts whose name already says that they are private."""
-    try:
-        public = _is_public(host.strip("[]"))
-    except ValueError:
-        public = "." in host and not host.endswith((".localhost", ".local", ".internal"))
-    if not public:
-        raise RefusedError(f"{host} is an address of this machine or of a private network")
-
-
 def _behind_proxy(request: Request, allow_private: bool) -> bool:
-    """Whether a proxy of the environment is asked for an address."""
-    parts = urlsplit(request.full_url)
-    host = parts.hostname or ""
-    if parts.scheme not in getproxies() or proxy_bypass(host):
+    """Whether a request goes to a proxy of the environment, which may be private; checks the name of the host behind.
+
+    As urllib has decided by now, not asked of the environment again: it might answer otherwise, of a host with a port
+    for example, and the request would go unchecked to the host itself.
+    """
+    if not (request.has_proxy() or getattr(request, "_tunnel_host", None)):
         return False
     if not allow_private:
-        _refuse_named_private(host)
+        refuse_private(urlsplit(request.full_url).hostname or "")
     return True
 
 
 class _Public(HTTPConnection):
     """Connects to public addresses only, unless told otherwise."""
 
-    def __init__(self, *args: Any, allow_private: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, allow_private: bool = False, deadline: Deadline | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self.allow_private = allow_private
+        self.allow_private, self.deadline = allow_private, deadline
 
     @override
     def connect(self) -> None:
-        self.sock = _connect(self.host, self.port, self.timeout, self.allow_private)
+        self.sock = _connect(self.host, self.port, self.timeout, self.allow_private, self.deadline)
+        if getattr(self, "_tunnel_host", None):  # TLS through a proxy, as in the class above
+            getattr(self, "_tunnel")()  # noqa: B009 - its types do not know it
 
 
 class _PublicTLS(HTTPSConnection, _Public):
     """The same, encrypted: its ``connect`` calls the one above and then greets the server by its name."""
 
-    def __init__(self, *args: Any, allow_private: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, allow_private: bool = False, deadline: Deadline | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self.allow_private = allow_private
+        self.allow_private, self.deadline = allow_private, deadline
 
 
 class _PublicHTTP(HTTPHandler):
-    def __init__(self, allow_private: bool) -> None:
+    def __init__(self, allow_private: bool, deadline: Deadline | None) -> None:
         super().__init__()
-        self._allow_private = allow_private
+        self._allow_private, self._deadline = allow_private, deadline
 
     @override
     def http_open(self, req: Request) -> HTTPResponse:
-        if _behind_proxy(req, self._allow_private):
-            return super().http_open(req)
-        return self.do_open(_Public, req, allow_private=self._allow_private)
+        allowed = _behind_proxy(req, self._allow_private) or self._allow_private
+        return self.do_open(_Public, req, allow_private=allowed, deadline=self._deadline)
 
 
 class _PublicHTTPS(HTTPSHandler):
-    def __init__(self, allow_private: bool) -> None:
+    def __init__(self, allow_private: bool, deadline: Deadline | None) -> None:
         super().__init__()
-        self._allow_private = allow_private
+        self._allow_private, self._deadline = allow_private, deadline
 
     @override
     def https_open(self, req: Request) -> HTTPResponse:
-        if _behind_proxy(req, self._allow_private):
-            return super().https_open(req)
-        return self.do_open(_PublicTLS, req, allow_private=self._allow_private)
+        allowed = _behind_proxy(req, self._allow_private) or self._allow_private
+        return self.do_open(_PublicTLS, req, allow_private=allowed, deadline=self._deadline)
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -215,5 +216,6 @@ class _Redirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
+        fp.close()  # urllib would read what came with the redirect, to its end
         _check_scheme(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lmmcl.data.bad_row import RowError
 from lmmcl.data.picture import PictureFile, open_picture
 from lmmcl.data.row import ImageSource, Row
 
@@ -68,8 +69,10 @@ def _encoded(source: ImageSource) -> bytes | None:
     """The bytes of a picture that lies in a file; None for one in memory and for one that a function makes."""
     if isinstance(source, PictureFile | Path):
         try:
+            if isinstance(source, PictureFile):
+                source.check()
             return (source if isinstance(source, Path) else source.path).read_bytes()
-        except OSError:
+        except (OSError, RowError):
             return None
     if (encoded := getattr(source, "encoded", None)) is not None:  # a picture inside a table or a shard
         data: bytes = encoded()

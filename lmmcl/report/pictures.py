@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lmmcl.data.picture import upright
+from lmmcl.data.picture import open_picture, upright
 
 _SIDE = 320
 _SMALL = 64 * 64
@@ -22,8 +22,8 @@ def data_uri(picture: Path | Image.Image | None) -> str:
     if picture is None:
         return ""
     try:
-        whole = upright(Image.open(picture)) if isinstance(picture, Path) else upright(picture)
-    except (OSError, ValueError):
+        whole = open_picture(picture, str(picture)) if isinstance(picture, Path) else upright(picture)
+    except (OSError, ValueError):  # of a run that somebody else may have made
         return ""
     whole.thumbnail((_SIDE, _SIDE))
     data = io.BytesIO()

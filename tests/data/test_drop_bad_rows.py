@@ -177,11 +177,13 @@ def test_a_broken_picture_in_hub_data_is_dropped_too() -> None:
 
 def test_a_picture_that_a_table_names_by_a_path_without_a_file_is_dropped() -> None:
     write({})
-    Path("3").mkdir()
-    paths = [str(Path(f"{number}.png").absolute()) for number in range(1, 21)]
-    paths[3:6] = [str(Path(name).absolute()) for name in ("nowhere.png", "1.png/inside.png", "3")]
+    os.makedirs("root/owner/name/3")
+    for file in Path().glob("*.png"):
+        file.rename(Path("root/owner/name") / file)
+    folder = Path("root/owner/name").absolute()
+    paths = [str(folder / f"{number}.png") for number in range(1, 21)]
+    paths[3:6] = [str(folder / name) for name in ("nowhere.png", "1.png/inside.png", "3")]
     table = datasets.Dataset.from_dict({"image": paths, "question": ["q"] * 20, "answer": ["A"] * 20})
-    os.makedirs("root/owner/name")
     # Written as it is: Dataset.to_parquet reads the files.
     pq.write_table(table.cast_column("image", datasets.Image()).data.table, "root/owner/name/test.parquet")
     spec: dict[str, Any] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from lmmcl.data import web
+from lmmcl.data import addresses
 from lmmcl.data.fetch import Fetched, Wanted, fetch, picture_path
 from lmmcl.data.manners import Manners
 from lmmcl.errors import UserError
@@ -307,7 +307,7 @@ def test_a_redirect_to_a_private_address_is_refused(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([True, False])  # the first look is at the server, the second at where it leads
-    monkeypatch.setattr(web, "_is_public", lambda address: next(answers))
+    monkeypatch.setattr(addresses, "is_public", lambda address: next(answers))
     result = fetch([wanted(server.address, "/moved/1.jpg")], tmp_path, Manners())
     assert reason_of(result) == "127.0.0.1 is an address of this machine or of a private network"
     assert server.asked == {"/moved/1.jpg": 1}

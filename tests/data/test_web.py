@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lmmcl.data.web import RefusedError, TransientError, open_url, retry_after
+from lmmcl.data.addresses import RefusedError
+from lmmcl.data.web import TransientError, open_url, retry_after
 
 
 @pytest.fixture(autouse=True)
