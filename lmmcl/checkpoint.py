@@ -6,23 +6,23 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
-from lmmcl.agreement import agreed
 from lmmcl.errors import UserError
+from lmmcl.tensor_layout import header, memory_of
 from lmmcl.weights import local, placement
 
 MANIFEST = "manifest.json"
+_AT_ONCE = 1 << 24
+"""Bytes that are hashed and then written."""
 
 
 class BrokenFileError(Exception):
@@ -49,7 +49,7 @@ class naming_disk_errors:  # noqa: N801 - a context manager reads as a verb
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, SafetensorError)) and not isinstance(error, FileNotFoundError):
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             free = shutil.disk_usage(self._path.parent if self._path.parent.exists() else "/").free
             raise UserError(
                 f"run: could not write {self._path} ({error}; {free / 1e9:.2f} GB free). "
@@ -68,65 +68,77 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Writes this process's parts of tensors into one safetensors file.
-
-    Returns:
-        what the manifest says of the file: size, SHA-256 and where each piece lies in its whole tensor.
-    """
-    pieces, parts = {}, {}
-    for key, tensor in tensors.items():
-        shape, offset = placement(tensor)
-        if 0 in shape and 0 not in tensor.shape:
-            continue
-        parts[key] = local(tensor).detach().cpu().contiguous()
-        pieces[key] = {"whole": list(tensor.shape), "offset": list(offset), "shape": list(shape)}
-    # Tensors that share memory (one anchor, two users) are written by name, each in full.
-    seen: set[int] = set()
-    for key, part in parts.items():
-        if part.data_ptr() in seen:
-            parts[key] = part.clone()
-        seen.add(part.data_ptr())
-    with naming_disk_errors(path):
-        path.touch()
-        mode = path.stat().st_mode
-        save_file(parts, path)
-        path.chmod(mode)  # safetensors makes a file that is its owner's alone
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "sha256": digest(path), "pieces": pieces}
-
-
-def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Saves a checkpoint from all processes; collective.
-
-    Sharded tensors are written by the processes that hold them, replicated ones by the first. Until the manifest has
-    its name the folder does not count.
+@dataclass(frozen=True)
+class TensorFile:
+    """What one process writes of tensors: a safetensors file, and where each of its parts lies in its whole tensor.
 
     Args:
-        folder: ``last/<position>``; one of that name that is not whole is replaced.
-        tensors: by key, sharded or not.
+        head: first bytes of the file.
+        parts: contiguous values that follow, in the file's order, on whatever device.
+        pieces: by key, the shape of the ``whole`` tensor, and ``offset`` and ``shape`` of the part.
+    """
+
+    head: bytes
+    parts: Sequence[Tensor]
+    pieces: Mapping[str, Mapping[str, list[int]]]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> TensorFile:
+        """This process's parts of some tensors; a shard without a value is left out."""
+        parts, pieces = {}, {}
+        # Wide dtypes first, as safetensors itself does: every tensor begins aligned.
+        for key in sorted(tensors, key=lambda key: (-tensors[key].element_size(), key)):
+            tensor = tensors[key]
+            shape, offset = placement(tensor)
+            if 0 in shape and 0 not in tensor.shape:
+                continue
+            parts[key] = local(tensor).detach().contiguous()
+            pieces[key] = {"whole": list(tensor.shape), "offset": list(offset), "shape": list(shape)}
+        head = header({key: (part.dtype, tuple(part.shape)) for key, part in parts.items()})
+        return cls(head, list(parts.values()), pieces)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return sum(part.numel() * part.element_size() for part in self.parts)
+
+    def write(self, path: Path) -> dict[str, Any]:
+        """Writes the file, which is on disk when this returns, and hashes what it writes on the way.
+
+        Returns:
+            what a manifest says of the file: size, SHA-256 and pieces.
+        """
+        digest, size = hashlib.sha256(), 0
+        with naming_disk_errors(path), open(path, "wb", buffering=0) as file:
+            values = (memory_of(part.cpu()) for part in self.parts)
+            for data in chain([memoryview(self.head)], values):
+                size += len(data)
+                for start in range(0, len(data), _AT_ONCE):
+                    some = data[start : start + _AT_ONCE]
+                    digest.update(some)
+                    while some:
+                        some = some[file.write(some) :]
+            os.fsync(file.fileno())
+        return {"bytes": size, "sha256": digest.hexdigest(), "pieces": self.pieces}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Writes this process's parts of tensors into one safetensors file; see `TensorFile.write`."""
+    return TensorFile.of(tensors).write(path)
+
+
+def write_manifest(folder: Path, files: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Makes a checkpoint of the files in a folder: the last thing that a save does.
+
+    Args:
+        folder: ``last/<position>``.
+        files: by name, what `TensorFile.write` returned.
         state: plain Python that JSON can hold.
     """
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    with agreed(), naming_disk_errors(folder):
-        if rank == 0:
-            if folder.exists():
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True)
-    name = f"process-{rank:05d}.safetensors"
-    mine = {key: tensor for key, tensor in tensors.items() if rank == 0 or isinstance(tensor, DTensor)}
-    written = {}
-    with agreed():
-        written = {name: write_tensors(folder / name, mine)}
-    gathered: list[Any] = [written]
-    if dist.is_initialized():
-        gathered = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, written)
-    with agreed():
-        if rank == 0:
-            files = {name: entry for part in gathered for name, entry in part.items()}
-            write_atomically(folder / MANIFEST, as_json({"files": files, "state": state}))
+    held = {"files": files, "state": state}
+    write_atomically(
+        folder / MANIFEST, as_json({**held, "sha256": hashlib.sha256(as_json(held)).hexdigest()})
+    )
 
 
 @dataclass(frozen=True)
@@ -136,14 +148,18 @@ class Checkpoint:
     path: Path
 
     def _manifest(self) -> dict[str, Any]:
+        path = self.path / MANIFEST
         try:
-            manifest = json.loads((self.path / MANIFEST).read_text())
+            manifest = json.loads(path.read_bytes())
+            held = {"files": manifest["files"], "state": manifest["state"]}
+            whole = manifest["sha256"] == hashlib.sha256(as_json(held)).hexdigest()
         except FileNotFoundError as error:
             raise BrokenFileError(f"{self.path} was not finished (no {MANIFEST})") from error
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise BrokenFileError(f"{self.path / MANIFEST} is damaged ({error})") from error
-        assert isinstance(manifest, dict)
-        return manifest
+        except (ValueError, KeyError, TypeError) as error:
+            raise BrokenFileError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+        if not whole:
+            raise BrokenFileError(f"{path} is damaged (its SHA-256 differs from the one it holds)")
+        return held
 
     @property
     def finished(self) -> bool:
@@ -167,13 +183,13 @@ class Checkpoint:
         return PieceReader(self.path, self._manifest()["files"])
 
 
-def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
-    """Raises BrokenFileError unless a file has the size and SHA-256 its manifest says."""
+def verify_file(path: Path, entry: Mapping[str, Any], read: bool = True) -> None:
+    """Raises BrokenFileError unless a file has the size its manifest says and, if it is to be read, the SHA-256."""
     if not path.exists():
         raise BrokenFileError(f"{path} is missing")
     if path.stat().st_size != entry["bytes"]:
         raise BrokenFileError(f"{path} has {path.stat().st_size} of {entry['bytes']} bytes")
-    if digest(path) != entry["sha256"]:
+    if read and digest(path) != entry["sha256"]:
         raise BrokenFileError(f"{path} is damaged (its SHA-256 differs from the manifest's)")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -112,7 +112,9 @@ class CostLog:
         held = [*self._rows, *((cost, until) for cost in costs)]
         # What no checkpoint on disk can go behind any more is one row.
         settled = [(cost, name) for cost, name in held if name < self._names[0]]
-        groups = {_key(cost): max(n for c, n in settled if _key(c) == _key(cost)) for cost, _ in settled}
+        groups: dict[tuple[int, str], str] = {}
+        for cost, name in settled:
+            groups[_key(cost)] = max(name, groups.get(_key(cost), name))
         folded = [(cost, groups[_key(cost)]) for cost in _merged([cost for cost, _ in settled])]
         self._rows = sorted(
             [*folded, *((cost, name) for cost, name in held if name >= self._names[0])],
@@ -122,7 +124,7 @@ class CostLog:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*_COLUMNS, "until"])
         writer.writerows(
-            [*(asdict(cost) | {"seconds": f"{cost.seconds:.3f}"}).values(), n] for cost, n in self._rows
+            [*(vars(cost) | {"seconds": f"{cost.seconds:.3f}"}).values(), n] for cost, n in self._rows
         )
         with naming_disk_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.initialization import meta_device_safe_creation_ops
 
+from lmmcl.embedded import location
 from lmmcl.errors import UserError
 from lmmcl.quirks import give_template, template_of
 from lmmcl.weights import parameters_of
-
-EMBEDDED = {"mini": "mini"}
-"""Checkpoints that ship with the package, by the name that a YAML may give as ``model.path``."""
 
 MISSING = re.compile(r"(\w+) requires the (\w+) library but it was not found")
 """How transformers says that a package is missing; some processors need torchvision, for videos."""
@@ -43,9 +41,7 @@ class Checkpoint:
     @property
     def location(self) -> str:
         """What transformers is told to load."""
-        if self.path in EMBEDDED and not Path(self.path).exists():
-            return str(files("lmmcl") / "assets" / EMBEDDED[self.path])
-        return self.path
+        return location(self.path)
 
     def _options(self) -> dict[str, Any]:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
@@ -77,7 +73,12 @@ class Checkpoint:
         if self.from_scratch:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                model = AutoModelForImageTextToText.from_config(self.config(), dtype=torch.float32, **options)
+                model = AutoModelForImageTextToText.from_config(
+                    self.config(),
+                    dtype=torch.float32,
+                    trust_remote_code=self.trust_remote_code,
+                    **options,
+                )
         else:
             model = _named(
                 self.path,
@@ -90,6 +91,21 @@ class Checkpoint:
             )
         assert isinstance(model, nn.Module)
         return model
+
+    def skeleton(self, dtype: torch.dtype, attention: str | None = None) -> nn.Module:
+        """The model without values, on the meta device and in eval mode; no file of weights is opened.
+
+        Args:
+            dtype: of its parameters.
+            attention: as in `model`.
+        """
+        options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
+        with torch.device("meta"), meta_device_safe_creation_ops():
+            model = AutoModelForImageTextToText.from_config(
+                self.config(), dtype=dtype, trust_remote_code=self.trust_remote_code, **options
+            )
+        assert isinstance(model, nn.Module)
+        return model if self.from_scratch else model.eval()
 
 
 def _named(path: str, load: Any, *arguments: Any, **options: Any) -> Any:
@@ -108,12 +124,35 @@ def _named(path: str, load: Any, *arguments: Any, **options: Any) -> Any:
         raise UserError(f"model.path: could not load {path}: {where}{reason}") from error
 
 
-def hold_masters(model: nn.Module, trained: Iterable[str], full_precision: bool) -> None:
-    """Makes fp32 masters of the tensors that train; frozen ones keep the checkpoint's dtype unless all is fp32."""
+def hold_masters(
+    model: nn.Module, trained: Iterable[str], full_precision: bool, dtype: torch.dtype = torch.float32
+) -> None:
+    """Brings the tensors that train to their dtype; frozen ones keep the checkpoint's unless all is fp32."""
     names = set(trained)
     for name, parameter in parameters_of(model).items():
         if full_precision or name in names:
-            parameter.data = parameter.data.float()
+            parameter.data = parameter.data.to(dtype)
+
+
+def check_bf16(model: nn.Module, names: Iterable[str], path: str) -> None:
+    """Refuses to train in bf16 what the checkpoint holds in more: it would begin with other weights.
+
+    Args:
+        model: as it was loaded.
+        names: of the checkpoint's own tensors that train.
+        path: of the checkpoint.
+
+    Raises:
+        UserError: one is not in bf16.
+    """
+    parameters = parameters_of(model)
+    for name in names:
+        if parameters[name].dtype != torch.bfloat16:
+            held = str(parameters[name].dtype).removeprefix("torch.")
+            raise UserError(
+                f"model.train_dtype: bf16 needs a checkpoint in bf16, and {path} holds {name} in {held}. Train it in "
+                "fp32, or convert the checkpoint."
+            )
 
 
 def device_of(name: str) -> torch.device:

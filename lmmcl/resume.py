@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,53 +15,64 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lmmcl import checkpoint as files
 from lmmcl.agreement import agreed
-from lmmcl.checkpoint import BrokenFileError, Checkpoint
+from lmmcl.checkpoint import BrokenFileError, Checkpoint, verify_file
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback
-from lmmcl.run_folder import RunFolder
-from lmmcl.weights import checksums
+from lmmcl.position import Position
+from lmmcl.run_folder import LINEAGE, RunFolder
+from lmmcl.saver import Saver
+from lmmcl.stage_tensors import StageTensors
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM
 
-KEPT = 2
-"""Checkpoints in ``last/``."""
 BASE = "00-base"
 """The stage whose tensors are the model as it was loaded."""
 
 
 def save(
-    run: RunFolder,
+    saver: Saver,
+    stages: StageTensors,
     trainer: Trainer,
     module: ContinualLMM,
-    position: Mapping[str, Any],
-    name: str,
+    position: Position,
     sums: Mapping[str, str],
 ) -> None:
-    """Writes ``last/<name>``: what trains in any task, the optimizer while a task is trained, the callbacks' state.
+    """Starts to write ``last/<position>``: what trains in any task, the optimizer while a task is trained, callbacks.
 
     A callback's tensor that equals a stage's (an anchor, a teacher) is saved as a reference to it, so that it adds no
     bytes. Collective.
+
+    Args:
+        saver: writes it; `Saver.wait` says when it is whole.
+        stages: of the run.
+        trainer: whose fit is running.
+        module: what is trained.
+        position: where the sequence stands.
+        sums: checksum of every parameter, as the stage before was written.
     """
     module.check_finite()
     tensors: dict[str, Tensor] = {
         f"model/{n}": p for n, p in module.parameters_by_name(module.ever_trained()).items()
     }
-    if position["phase"] == "train":
+    if position.phase == "train":
         tensors |= _optimizer_tensors(trainer, module)
     kept = {f"callback/{c.name}/{key}": t for c in module.stage_callbacks for key, t in c.tensors.items()}
+    written = stages.look(before=position.stage + (position.phase == "done"))
     # From the first process's view of the disk: on a shared file system others may see a stage later.
-    references = trainer.strategy.broadcast(_references(run, kept))
+    references, written = trainer.strategy.broadcast((stages.references(kept), written))
     state = {
-        "position": dict(position),
+        "position": asdict(position),
         "sums": dict(sums),
         "references": references,
+        "stages": written,
         "callbacks": {c.name: _plain_state(c) for c in module.stage_callbacks},
     }
-    files.save(run.last / name, tensors | {k: t for k, t in kept.items() if k not in references}, state)
-    if trainer.is_global_zero:
-        for old in sorted(run.last.iterdir(), reverse=True)[KEPT:]:
-            shutil.rmtree(old)
+    saver.start(
+        stages.run.last / position.name,
+        tensors | {k: t for k, t in kept.items() if k not in references},
+        state,
+    )
 
 
 def _plain_state(callback: StageCallback) -> dict[str, Any]:
@@ -92,32 +103,59 @@ def newest(run: RunFolder, trainer: Trainer) -> Checkpoint | None:
         if trainer.is_global_zero:
             found, damaged = _newest_whole(run)
             for line in damaged:
-                warnings.warn(f"not used: {line}", stacklevel=2)
+                used = found is not None and line.startswith(f"{found} ")
+                why = "nothing that follows needs it, and the run goes on" if used else "not used"
+                warnings.warn(f"{why}: {line}", stacklevel=2)
             if found is None and damaged:
                 raise UserError(
-                    f"--ckpt_path last: no checkpoint in {run.last} is whole ({'; '.join(damaged)}). "
-                    "Start afresh in another folder with --run."
+                    f"--ckpt_path last: no checkpoint in {run.last} is whole ({'; '.join(damaged)}). Put the files "
+                    "back from a copy, or start afresh in another folder with --run."
                 )
     found = trainer.strategy.broadcast(found)
     return Checkpoint(type(run.last)(found)) if found else None
 
 
 def _newest_whole(run: RunFolder) -> tuple[str | None, list[str]]:
-    damaged: list[str] = []
+    """The newest checkpoint that is whole with all stages before it; else, the newest that needs no stage it lacks.
+
+    Returns:
+        its path, or None; and what is damaged, in words.
+    """
+    said: list[str] = []
+    second: str | None = None
     for path in sorted(run.last.iterdir(), reverse=True) if run.last.exists() else []:
         checkpoint = Checkpoint(path)
         if not checkpoint.finished:
             continue  # a kill in mid-write: the one before it counts
         try:
             checkpoint.verify()
-            for stage in sorted(
-                {reference["stage"] for reference in checkpoint.state["references"].values()}
-            ):
-                run.lineage(stage)
-            return str(path), damaged
+            state = checkpoint.state
         except BrokenFileError as error:
-            damaged.append(str(error) if str(path) in str(error) else f"{path} refers to a stage: {error}")
-    return None, damaged
+            said.append(str(error))
+            continue
+        needed = {BASE, *(reference["stage"] for reference in state["references"].values())}
+        lost = _lost(run, state["stages"], needed)
+        said += [f"{path} was written after a stage that is lost: {error}" for error in lost.values()]
+        if not lost:
+            return str(path), said
+        if second is None and not needed & lost.keys():
+            second = str(path)
+    return second, said
+
+
+def _lost(run: RunFolder, stages: Mapping[str, str], needed: Collection[str]) -> dict[str, str]:
+    """Which of some stages are missing or damaged, by name what is wrong; all of those that are needed is read."""
+    lost = {}
+    for stage, digest in stages.items():
+        try:
+            lineage, found = run.read_lineage(stage)
+            if found != digest:
+                raise BrokenFileError(f"{run.stage(stage) / LINEAGE} is not the one that this run wrote")
+            for file, entry in lineage["files"].items():
+                verify_file(run.stage(stage) / file, entry, read=stage in needed)
+        except BrokenFileError as error:
+            lost[stage] = str(error)
+    return lost
 
 
 def restore_model(checkpoint: Checkpoint, module: ContinualLMM) -> None:
@@ -156,6 +194,11 @@ def restore_optimizer(checkpoint: Checkpoint, trainer: Trainer, module: Continua
     for key in sorted(keys):
         _, name, entry = key.split("/")
         parameter = parameters[name]
+        if (
+            entry in optimizer.state[parameter]
+        ):  # LeanAdamW has made its state, in dtypes and places of its own
+            reader.read_into(key, optimizer.state[parameter][entry])
+            continue
         if reader.shape(key) == tuple(parameter.shape) and parameter.dim() > 0:
             value = torch.empty_like(parameter, requires_grad=False)
             reader.read_into(key, value)
@@ -207,27 +250,3 @@ def _read(reader: files.PieceReader, key: str, module: ContinualLMM) -> Tensor:
         reader.read_into(key, value)
         return value
     return reader.read(key).to(module.device)
-
-
-def _references(run: RunFolder, kept: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
-    """Callback tensors that a stage holds already, found by checksum.
-
-    Returns:
-        by key, the ``stage``, the ``key`` of the tensor in it, and the ``holder``: the first key of the same tensor.
-    """
-    if not kept:
-        return {}
-    known: dict[tuple[str, str], dict[str, str]] = {}
-    for stage in run.stages():
-        for name, value in run.checksums(stage).items():
-            known.setdefault((name, value), {"stage": stage, "key": name})
-    sums = checksums(kept)
-    found = {key: known.get((key.rsplit("/", 1)[-1], value)) for key, value in sums.items()}
-    holders: dict[int, str] = {}
-    for key, tensor in kept.items():
-        holders.setdefault(id(tensor), key)
-    return {
-        key: {**reference, "holder": holders[id(kept[key])]}
-        for key, reference in found.items()
-        if reference is not None
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from lmmcl.checkpoint import (
     write_tensors,
 )
 from lmmcl.errors import UserError
+from lmmcl.redaction import MARK, without_secrets
 
 WEIGHTS = "weights.safetensors"
 LINEAGE = "lineage.json"
@@ -85,8 +87,14 @@ class RunFolder:
                 f"run: {self.path} already holds a run. Go on with it by --ckpt_path last, or choose another folder "
                 "with --run."
             )
-        before = json.loads(self.config.read_text())
-        now = json.loads(as_json(config))
+        try:
+            before = json.loads(self.config.read_bytes())
+        except ValueError as error:
+            raise UserError(
+                f"--ckpt_path last: {self.config} is damaged ({error}), so that nobody can tell whether the run is "
+                "begun with this config. Put the file back, or choose another folder with --run to start afresh."
+            ) from error
+        now = json.loads(as_json(without_secrets(config)))
         changed = [f"{key} was {old!r}, is {new!r}" for key, old, new in _differences(before, now)]
         if changed:
             raise UserError(
@@ -99,18 +107,51 @@ class RunFolder:
         if write:
             with naming_disk_errors(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config, as_json(config))
+            write_atomically(self.config, as_json(without_secrets(config)))
 
     def write_stage(self, name: str, tensors: Mapping[str, Tensor], lineage: Mapping[str, Any]) -> None:
-        """Writes a stage in one atomic step; call it on one process with whole tensors."""
+        """Writes a stage in one step; call it on one process with whole tensors.
+
+        One that is there and the same stays: a checkpoint may refer to it already.
+        """
         final = self.stage(name)
-        partial = final.with_name(final.name + ".part")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        files = {WEIGHTS: write_tensors(partial / WEIGHTS, tensors)}
-        write_atomically(partial / LINEAGE, as_json({**lineage, "files": files}))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
+        partial = final.with_name(f".{final.name}")
+        with naming_disk_errors(final):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            files = {WEIGHTS: write_tensors(partial / WEIGHTS, tensors)}
+            told = as_json({**lineage, "files": files})
+            write_atomically(partial / LINEAGE, told)
+            if self._holds(name, told):
+                shutil.rmtree(partial)
+                return
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(partial, final)
+
+    def _holds(self, name: str, lineage: bytes) -> bool:
+        try:
+            self.lineage(name)
+            return (self.stage(name) / LINEAGE).read_bytes() == lineage
+        except BrokenFileError:
+            return False
+
+    def read_lineage(self, name: str) -> tuple[dict[str, Any], str]:
+        """A stage's lineage and the SHA-256 of its file; what it says of other files is not looked at.
+
+        Raises:
+            BrokenFileError: it is missing or damaged.
+        """
+        path = self.stage(name) / LINEAGE
+        try:
+            data = path.read_bytes()
+            lineage: dict[str, Any] = json.loads(data)
+            if not all(isinstance(lineage[key], dict) for key in ("checksums", "files")):
+                raise ValueError("it does not say what the stage holds")
+        except FileNotFoundError as error:
+            raise BrokenFileError(f"{path} is missing") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise BrokenFileError(f"{path} is damaged ({error})") from error
+        return lineage, hashlib.sha256(data).hexdigest()
 
     def lineage(self, name: str) -> dict[str, Any]:
         """A stage's lineage, its files verified.
@@ -118,16 +159,9 @@ class RunFolder:
         Raises:
             BrokenFileError: a file of the stage is missing or damaged.
         """
-        path = self.stage(name) / LINEAGE
-        try:
-            lineage = json.loads(path.read_text())
-        except FileNotFoundError as error:
-            raise BrokenFileError(f"{path} is missing") from error
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise BrokenFileError(f"{path} is damaged ({error})") from error
+        lineage, _ = self.read_lineage(name)
         for file, entry in lineage["files"].items():
             verify_file(self.stage(name) / file, entry)
-        assert isinstance(lineage, dict)
         return lineage
 
     def stage_reader(self, name: str) -> PieceReader:
@@ -136,8 +170,7 @@ class RunFolder:
 
     def checksums(self, name: str) -> dict[str, str]:
         """Checksums of all tensors of the model at a stage."""
-        sums = json.loads((self.stage(name) / LINEAGE).read_text())["checksums"]
-        assert isinstance(sums, dict)
+        sums: dict[str, str] = self.read_lineage(name)[0]["checksums"]
         return sums
 
     def find_stage(self, index: int | None = None) -> str:
@@ -158,13 +191,15 @@ class RunFolder:
     def stages(self) -> list[str]:
         """Names of the written stages, in order."""
         folder = self.path / "stages"
-        return sorted(p.name for p in folder.iterdir() if (p / LINEAGE).exists()) if folder.exists() else []
+        if not folder.exists():
+            return []
+        return sorted(p.name for p in folder.iterdir() if p.name[0] != "." and (p / LINEAGE).exists())
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
         return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{key}.{k}".lstrip("."))]
-    if before != now:
+    if before != now and not (isinstance(before, str) and MARK in before):  # a secret decides nothing
         return [(key, before, now)]
     return []

@@ -14,7 +14,7 @@ from lmmcl.callbacks import EMA, EWC, L2SP, MAS, SI, LwF
 from lmmcl.disk import check_disk, disk_need, disk_of, free_bytes
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
-from lmmcl.resume import KEPT
+from lmmcl.saver import KEPT
 from tests.toy import toy_data, toy_module, toy_trainer
 
 
@@ -35,6 +35,7 @@ class Watch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, ContinualLMM)
+        pl_module.sequence.saver.wait()
         newest = max(pl_module.sequence.run.last.iterdir())
         self.largest = max(self.largest, tensor_bytes(newest))
 

@@ -1,7 +1,10 @@
 """What a checkpoint holds and how a run gets it back: damage, state, sharing, and what must not be mixed up."""
 
+import os
+import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-import lmmcl.checkpoint
-from lmmcl import ContinualLMM, Task
+from lmmcl import ContinualLMM, Task, TaskSequenceDataModule
+from lmmcl import checkpoint as files
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
+from lmmcl.checkpoint import TensorFile
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
+from lmmcl.saver import KEPT
+from tests.killed_runs import forked
 from tests.tiny import tiny_checkpoint
-from tests.toy import toy_data, toy_module, toy_trainer
+from tests.tiny_run import contents
+from tests.toy import toy_data, toy_module, toy_task, toy_trainer
 from tests.two_processes import Killed, KillerAtStep
 
 
@@ -30,14 +37,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fit(
-    checkpoint: Path, run: Path, *callbacks: Callback, kill_at: int | None = None, **options: Any
+    checkpoint: Path,
+    run: Path,
+    *callbacks: Callback,
+    kill_at: int | None = None,
+    data: TaskSequenceDataModule | None = None,
+    **options: Any,
 ) -> None:
     trainer = toy_trainer(callbacks=[KillerAtStep(kill_at), *callbacks])
-    if kill_at is None:
-        trainer.fit(toy_module(checkpoint, run, **options), toy_data())
-        return
-    with pytest.raises(Killed):
-        trainer.fit(toy_module(checkpoint, run, **options), toy_data())
+    with nullcontext() if kill_at is None else pytest.raises(Killed):
+        trainer.fit(toy_module(checkpoint, run, **options), data or toy_data())
 
 
 def weights(run: Path) -> dict[str, Tensor]:
@@ -55,45 +64,154 @@ def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("moment", ["tensors", "manifest"])
+def _die_half_way(checkpoint: Path, run: Path, turn: int, in_manifest: bool) -> None:
+    """Fits in a process that is killed in the midst of a save, with half of a file written."""
+    write, name = (files.write_atomically, "write_atomically") if in_manifest else (TensorFile.write, "write")
+    count = 0
+
+    def dying(*arguments: Any) -> Any:
+        nonlocal count
+        path: Path = arguments[0] if in_manifest else arguments[1]
+        count += path.parent.parent.name == "last"
+        if count == turn:
+            (path.with_name(path.name + ".part") if in_manifest else path).write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(*arguments)
+
+    setattr(files if in_manifest else TensorFile, name, dying)
+    fit(checkpoint, run)
+
+
+@pytest.mark.parametrize("in_manifest", [False, True])
+@pytest.mark.parametrize("turn", [1, 2, 5, 11])
 def test_a_kill_inside_any_save_loses_nothing(
-    moment: str, checkpoint: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    turn: int, in_manifest: bool, checkpoint: Path, whole: Path, tmp_path: Path
 ) -> None:
-    name = {"tensors": "write_tensors", "manifest": "write_atomically"}[moment]
-    real, count = getattr(lmmcl.checkpoint, name), 0
-
-    def killed_at(turn: int) -> Any:
-        def write(path: Path, *arguments: Any) -> Any:
-            nonlocal count
-            count += path.parent.parent.name == "last"
-            if count == turn:
-                part = path.with_name(path.name + ".part") if moment == "manifest" else path
-                part.write_bytes(b"half")
-                raise Killed
-            return real(path, *arguments)
-
-        return write
-
-    for turn in (1, 2, 5, 11):
-        count, run = 0, tmp_path / str(turn)
-        with monkeypatch.context() as patch:
-            patch.setattr(lmmcl.checkpoint, name, killed_at(turn))
-            with pytest.raises(Killed):
-                fit(checkpoint, run)
-        fit(checkpoint, run, resume=True)
-        assert same(weights(run), weights(whole)), turn
+    process = forked().Process(target=_die_half_way, args=(checkpoint, tmp_path, turn, in_manifest))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    fit(checkpoint, tmp_path, resume=True)
+    assert contents(tmp_path) == contents(whole)
+    assert len(list((tmp_path / "last").iterdir())) == KEPT
 
 
+def test_a_disk_that_fills_up_stops_the_run_which_goes_on_when_there_is_room(
+    checkpoint: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, turns = TensorFile.write, 0
+
+    def full(file: TensorFile, path: Path) -> Any:
+        nonlocal turns
+        turns += 1
+        if turns < 7:
+            return write(file, path)
+        with files.naming_disk_errors(path):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TensorFile, "write", full)
+        with pytest.raises(
+            UserError, match=r"could not write .*process-00000.*No space left.*--ckpt_path last"
+        ):
+            fit(checkpoint, tmp_path)
+    fit(checkpoint, tmp_path, resume=True)
+    assert contents(tmp_path) == contents(whole)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, remove])
+@pytest.mark.parametrize("name", ["process-00000.safetensors", "manifest.json"])
 def test_of_two_checkpoints_the_damaged_one_is_named_and_the_other_used(
-    checkpoint: Path, whole: Path, tmp_path: Path
+    damage: Callable[[Path], None], name: str, checkpoint: Path, whole: Path, tmp_path: Path
 ) -> None:
     fit(checkpoint, tmp_path, kill_at=5)
     newest = max((tmp_path / "last").iterdir())
-    file = newest / "process-00000.safetensors"
-    file.write_bytes(file.read_bytes()[:-7])
-    with pytest.warns(UserWarning, match=rf"not used: {file} has"):
+    damage(newest / name)
+    # Without a manifest it is a save that was not finished, of which nothing need be said.
+    silent = name == "manifest.json" and damage is remove
+    with nullcontext() if silent else pytest.warns(UserWarning, match=rf"not used: {newest / name} "):
         fit(checkpoint, tmp_path, resume=True)
+    assert contents(tmp_path) == contents(whole)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, remove])
+@pytest.mark.parametrize("name", ["weights.safetensors", "lineage.json"])
+def test_a_stage_that_is_damaged_is_named_and_written_again_from_the_checkpoint_before_it(
+    damage: Callable[[Path], None], name: str, checkpoint: Path, whole: Path, tmp_path: Path
+) -> None:
+    fit(checkpoint, tmp_path, kill_at=3)
+    assert [path.name for path in sorted((tmp_path / "last").iterdir())] == [
+        "00000003-01-3-write",
+        "00000003-02-0-train",
+    ]
+    file = tmp_path / "stages" / "01-first" / name
+    if damage is flip and name == "weights.safetensors":
+        file.write_bytes(file.read_bytes()[:-1])  # the size alone is looked at where nothing needs the values
+    else:
+        damage(file)
+    with pytest.warns(
+        UserWarning, match=rf"not used: .*02-0-train was written after a stage that is lost: {file} "
+    ):
+        fit(checkpoint, tmp_path, resume=True)
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_a_stage_that_nothing_needs_any_more_is_named_and_the_run_goes_on(
+    checkpoint: Path, whole: Path, tmp_path: Path
+) -> None:
+    fit(checkpoint, tmp_path, kill_at=5)
+    shutil.rmtree(tmp_path / "stages" / "01-first")
+    with pytest.warns(UserWarning, match="lineage.json is missing") as said:
+        fit(checkpoint, tmp_path, resume=True)
+    lines = [str(line.message) for line in said]
+    lines = [line for line in lines if "01-first/lineage.json is missing" in line]
+    assert len(lines) == 2
+    assert lines[0].startswith("nothing that follows needs it, and the run goes on: ")
     assert same(weights(tmp_path), weights(whole))
+
+
+def test_a_stage_that_a_teacher_needs_is_read_in_full_and_its_loss_is_an_error(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    def data() -> TaskSequenceDataModule:
+        return TaskSequenceDataModule([toy_task("first", 0), toy_task("second", 1)], batch_size=8)
+
+    def run(**options: Any) -> None:
+        fit(checkpoint, tmp_path, LwF(), data=data(), **options)
+
+    run(kill_at=5)
+    file = tmp_path / "stages" / "01-first" / "weights.safetensors"
+    whole = file.read_bytes()
+    flip(file)
+    with (
+        pytest.warns(UserWarning, match="01-first/weights.safetensors is damaged"),
+        pytest.raises(UserError, match=r"no checkpoint in .*last is whole .*01-first.*Put the files back"),
+    ):
+        run(resume=True)
+    file.write_bytes(whole)
+    run(resume=True)
+
+
+def test_a_damaged_config_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    fit(checkpoint, tmp_path, kill_at=2)
+    truncate(tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"--ckpt_path last: .*config.json is damaged"):
+        fit(checkpoint, tmp_path, resume=True)
 
 
 def test_where_all_are_damaged_the_error_names_them_and_the_way_out(checkpoint: Path, tmp_path: Path) -> None:
@@ -102,7 +220,7 @@ def test_where_all_are_damaged_the_error_names_them_and_the_way_out(checkpoint: 
         file.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="not used"),
-        pytest.raises(UserError, match=r"no checkpoint in .*last is whole.*Start afresh"),
+        pytest.raises(UserError, match=r"no checkpoint in .*last is whole.*start afresh"),
     ):
         fit(checkpoint, tmp_path, resume=True)
 
@@ -166,7 +284,7 @@ def test_copies_of_parameters_that_share_their_values_are_references_each_to_its
     fit(checkpoint, tmp_path, lwf, recipe="llm.norm", kill_at=1)  # norms of one width, all of them ones
     assert len(lwf.tensors) > 2
     assert all(torch.equal(tensor, torch.ones_like(tensor)) for tensor in lwf.tensors.values())
-    newest = lmmcl.checkpoint.Checkpoint(max((tmp_path / "last").iterdir()))
+    newest = files.Checkpoint(max((tmp_path / "last").iterdir()))
     referred = newest.state["references"]
     assert {reference["key"] for reference in referred.values()} == lwf.tensors.keys()
     assert all(key.endswith(f"/{reference['key']}") for key, reference in referred.items())

@@ -95,8 +95,8 @@ def _values() -> dict[str, list[str]]:
     from lmmcl.cli.config_parser import config_parser
     from lmmcl.cli.keys import keys_of
     from lmmcl.data.parse import built_in_tasks
+    from lmmcl.embedded import EMBEDDED
     from lmmcl.export import DTYPES
-    from lmmcl.loading import EMBEDDED
     from lmmcl.recipe import RECIPES
 
     tasks, callbacks, recipes = list(built_in_tasks()), lmmcl.callbacks.__all__, list(RECIPES)

@@ -5,8 +5,9 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from textwrap import indent
 from typing import Self
 
 import numpy as np
@@ -17,6 +18,8 @@ from lmmcl.errors import UserError
 from lmmcl.evaluation.result import TaskResult
 
 VERSION = 1
+_PLACE = "<stages>"
+"""Stands where the rows go."""
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
@@ -83,6 +86,7 @@ class Matrix:
     targets: Sequence[str]
     held_out: Sequence[str]
     stages: list[Stage] = field(default_factory=list)
+    _rows: dict[str, tuple[Stage, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def tasks(self) -> list[str]:
@@ -131,9 +135,20 @@ class Matrix:
         """Writes ``matrix.json`` and ``matrix.csv``; the same matrix gives the same bytes."""
         held = {"version": VERSION, "targets": list(self.targets), "held_out": list(self.held_out)}
         write_atomically(folder / "matrix.csv", self.to_csv().encode())
-        write_atomically(
-            folder / "matrix.json", as_json({**held, "stages": [asdict(stage) for stage in self.stages]})
-        )
+        whole = as_json({**held, "stages": [_PLACE]}).decode()
+        rows = ",\n".join(self._row(stage) for stage in self.stages)
+        if not rows:
+            write_atomically(folder / "matrix.json", as_json({**held, "stages": []}))
+            return
+        write_atomically(folder / "matrix.json", whole.replace(f'  "{_PLACE}"', rows, 1).encode())
+
+    def _row(self, stage: Stage) -> str:
+        """A stage as it stands in the file, made once: with many stages, all of them at each would be felt."""
+        before, text = self._rows.get(stage.title, (None, ""))
+        if before != stage:
+            text = indent(as_json(asdict(stage)).decode().rstrip(), "  ")
+            self._rows[stage.title] = replace(stage, cells=dict(stage.cells)), text
+        return text
 
     def to_csv(self) -> str:
         """One line per cell, to be read by a spreadsheet or a data frame."""

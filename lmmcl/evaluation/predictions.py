@@ -4,7 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class PredictionStore:
     """
 
     folder: Path
+    _others: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict, compare=False, repr=False)
+    """Indices of the stages before, each read once: they do not change while another stage is measured."""
 
     def find(self, stage: str, task: str, key: str) -> TaskResult | None:
         """The result with this key, from this stage or from any other stage of the run, or None.
@@ -45,8 +47,8 @@ class PredictionStore:
         One that another stage holds is copied to this one: a stage that changed nothing costs nothing. A
         damaged file is passed over with a warning that names it, so that it is made again.
         """
-        for name in self._stages(first=stage):
-            entry = self._index(name).get(task)
+        for name, index in self._stages(first=stage):
+            entry = index.get(task)
             if entry is None or entry["key"] != key:
                 continue
             data = self._verified(self.folder / name / f"{task}.jsonl", entry["sha256"])
@@ -86,12 +88,12 @@ class PredictionStore:
         entry = {"key": key, "sha256": hashlib.sha256(data).hexdigest()}
         write_atomically(folder / INDEX, as_json({**self._index(stage), task: entry}))
 
-    def _stages(self, first: str) -> Iterator[str]:
-        yield first
-        if self.folder.exists():
-            yield from sorted(
-                path.parent.name for path in self.folder.glob(f"*/{INDEX}") if path.parent.name != first
-            )
+    def _stages(self, first: str) -> Iterator[tuple[str, dict[str, dict[str, str]]]]:
+        yield first, self._index(first)
+        if not self._others and self.folder.exists():
+            names = sorted(path.parent.name for path in self.folder.glob(f"*/{INDEX}"))
+            self._others.update((name, self._index(name)) for name in names)
+        yield from ((name, index) for name, index in self._others.items() if name != first)
 
     def _index(self, stage: str) -> dict[str, dict[str, str]]:
         path = self.folder / stage / INDEX

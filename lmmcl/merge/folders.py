@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from lmmcl.provenance import without_paths
 PROVENANCE = "lmmcl.json"
 _BESIDE = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")
 """What a base brings besides its weights: config, generation config, tokenizer, processor, chat template, code."""
+_MOST_WORKERS = 8
+"""Each holds some ten megabytes for every model, and beyond a few the disk is what they wait for."""
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -98,23 +103,75 @@ def merge_folders(
     return moved
 
 
-@torch.no_grad()
 def _write_weights(base: ModelFolder, tuned: Sequence[ModelFolder], to: Path, merge: Merge) -> Moved:
-    """Writes one file after the other, each tensor as it is made."""
+    """Writes one file after the other, the pieces of each tensor on all processors at once."""
     seen = _Seen(len(tuned))
-    for file in dict.fromkeys(base.file(key) for key in base.keys()):
-        keys = [key for key in base.keys() if base.file(key) == file]
-        tensors = {key: (base.dtype(key), base.shape(key)) for key in keys}
-        with TensorFileWriter(to / file, tensors) as writer:
-            for key in keys:
-                pieces, summed = FilePieces(key, base, tuned), base.dtype(key) in _FLOATS
-                merged_of = merge(pieces) if summed else _equal(pieces, base, tuned)
-                for piece in pieces:
-                    merged = merged_of(piece)
-                    writer.put(merged)
-                    if summed:
-                        seen.add(piece, merged)
+    with _workers() as pool:
+        for file in dict.fromkeys(base.file(key) for key in base.keys()):
+            keys = [key for key in base.keys() if base.file(key) == file]
+            tensors = {key: (base.dtype(key), base.shape(key)) for key in keys}
+            pending: list[Future[_Sums | None]] = []
+            with TensorFileWriter(to / file, tensors) as writer:
+                for key in keys:
+                    pieces, summed = FilePieces(key, base, tuned), base.dtype(key) in _FLOATS
+                    with torch.no_grad():
+                        merged_of = merge(pieces) if summed else _equal(pieces, base, tuned)
+                    done = pending
+                    pending = [
+                        pool.submit(_merge_piece, pieces, start, merged_of, writer, summed)
+                        for start in pieces.starts()
+                    ]
+                    seen.add(done)  # no more than two tensors are under way
+                seen.add(pending)
     return seen.moved()
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """A thread for each processor, each of which computes alone."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)))))
+    torch.set_num_threads(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def _merge_piece(
+    pieces: FilePieces,
+    start: int,
+    merged_of: Callable[[Piece], Tensor],
+    writer: TensorFileWriter,
+    summed: bool,
+) -> _Sums | None:
+    piece = pieces.at(start)
+    merged = merged_of(piece)
+    writer.put_at(pieces.name, start, merged)
+    return _Sums.of(piece, merged) if summed else None
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Of a piece: its values, how many moved, and the squared norms of the change and of the task vectors."""
+
+    values: int
+    moved: int
+    square: float
+    squares: Sequence[float]
+
+    @classmethod
+    def of(cls, piece: Piece, merged: Tensor) -> _Sums:
+        base = piece.base.float()
+        change = merged.float() - base
+        moved, square = int(change.count_nonzero()), float(change.dot(change))
+        squares = []
+        for tuned in piece.tuned:
+            vector = change if tuned is merged else torch.sub(tuned.float(), base, out=change)
+            squares.append(square if tuned is merged else float(vector.dot(vector)))
+        return cls(len(base), moved, square, squares)
 
 
 class _Seen:
@@ -125,18 +182,15 @@ class _Seen:
         self._square = 0.0
         self._squares = [0.0] * models
 
-    def add(self, piece: Piece, merged: Tensor) -> None:
-        base = piece.base.float()
-        change = merged.float() - base
-        self._values += len(base)
-        self._moved += int(change.count_nonzero())
-        self._square += float(change.dot(change))
-        for which, tuned in enumerate(piece.tuned):
-            if tuned is merged:
-                self._squares[which] += float(change.dot(change))
-            else:
-                vector = tuned.float() - base
-                self._squares[which] += float(vector.dot(vector))
+    def add(self, pieces: Sequence[Future[_Sums | None]]) -> None:
+        """Waits for some pieces, in their order, so that sums are the same however they were shared out."""
+        for sums in (piece.result() for piece in pieces):
+            if sums is None:
+                continue
+            self._values += sums.values
+            self._moved += sums.moved
+            self._square += sums.square
+            self._squares = [a + b for a, b in zip(self._squares, sums.squares, strict=True)]
 
     def moved(self) -> Moved:
         distances = [math.sqrt(square) for square in self._squares]

@@ -14,8 +14,10 @@ from torch.distributed.tensor import DTensor
 from lmmcl.agreement import agreed
 from lmmcl.data.collate import Collator
 from lmmcl.data.row import Row
+from lmmcl.data_parallel import sum_over_shares
 from lmmcl.forward import AnswerForward
 from lmmcl.model import ContinualLMM
+from lmmcl.weights import whole
 
 
 @torch.no_grad()
@@ -41,9 +43,8 @@ def second_moments(module: ContinualLMM, rows: Sequence[Row], paths: Sequence[st
         for row in mine:
             module.token_outputs(module.data.collator.train([row]).to(module.device))
             module.free_gathered()
-    if dist.is_initialized():
-        for total in sums.values():
-            dist.all_reduce(total)
+    for total in sums.values():
+        sum_over_shares(total)
     return {path: total.float() for path, total in sums.items()}
 
 
@@ -88,7 +89,7 @@ def _summed(model: nn.Module, paths: Sequence[str], device: torch.device) -> Ite
 def _adding(total: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     def add(layer: nn.Module, given: tuple[Any, ...]) -> None:
         with torch.autocast(total.device.type, enabled=False):
-            tokens = given[0].detach().reshape(-1, len(total)).float()
+            tokens = whole(given[0]).reshape(-1, len(total)).float()
             total.add_(tokens.T @ tokens)
 
     return add

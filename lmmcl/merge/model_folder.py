@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmmcl.embedded import location
 from lmmcl.errors import UserError
-from lmmcl.loading import Checkpoint
 from lmmcl.merge.tensor_file import Entry, entries
 
 INDEX = "model.safetensors.index.json"
@@ -105,7 +105,7 @@ def located(name: str) -> Path:
     Raises:
         UserError: there is no such folder, and no such model on the hub.
     """
-    folder = Path(Checkpoint(name).location)
+    folder = Path(location(name))
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download

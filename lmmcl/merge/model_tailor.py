@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lmmcl.anatomy import Anatomy
 from lmmcl.merge.pieces import Piece, landed
 from lmmcl.merge.threshold import kept_values
+from lmmcl.tensor_group import with_whole_rows
 from lmmcl.weights import local
 
 _BATCH = 1 << 22
@@ -90,8 +91,9 @@ def tailored(base: Tensor, tuned: Tensor, hessian: Tensor | None, keep: float) -
         keep: share of the tensor's values that may differ from the base, in [0, 1].
 
     Returns:
-        This process's part, in the base's dtype.
+        This process's rows, in the base's dtype.
     """
+    base, tuned = with_whole_rows(base), with_whole_rows(tuned)
     before, after = local(base).detach(), local(tuned).detach()
     change = after.float() - before.float()
     kept = kept_values(importance(change, hessian), keep, base)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-from lmmcl.loading import Checkpoint
 from lmmcl.merge.model_folder import ModelFolder
-from lmmcl.recipe_table import on_meta
 
 
 def parameter_names(folder: ModelFolder) -> dict[str, str]:
@@ -25,6 +20,13 @@ def parameter_names(folder: ModelFolder) -> dict[str, str]:
     Raises:
         UserError: its config does not build such a model.
     """
+    # Only where files differ in layout: transformers takes seconds to import, and much memory.
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    from lmmcl.loading import Checkpoint
+    from lmmcl.recipe_table import on_meta
+
     model: Any = on_meta(Checkpoint(str(folder.folder)))
     held = model.state_dict()
     mapping = get_model_conversion_mapping(model)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from lmmcl.merge.model_folder import ModelFolder
-from lmmcl.weights import global_index, local
+from lmmcl.weights import global_index, holds_first, local
 
 LENGTH = 1 << 20
 """Values of a piece: what a merge makes of them on its way stays in the processor's cache."""
@@ -47,12 +47,14 @@ class Pieces(Protocol):
         numel: values of the whole tensor, over all processes.
         models: how many tuned models there are.
         shared: whether other processes hold other parts of it.
+        first: whether this process counts its part: several may hold the same.
     """
 
     name: str
     numel: int
     models: int
     shared: bool
+    first: bool
 
     def __iter__(self) -> Iterator[Piece]: ...
 
@@ -77,22 +79,32 @@ class FilePieces:
     """
 
     shared = False
+    first = True
 
     def __init__(self, key: str, base: ModelFolder, tuned: Sequence[ModelFolder]) -> None:
         self.name = key
         self.models = len(tuned)
         self._models = [base, *tuned]
         self.numel = torch.Size(base.shape(key)).numel()
-        self._held = [model.part(key) for model in self._models] if self.numel <= _HELD else None
+        self._held: list[Tensor] | None = None
 
     def __iter__(self) -> Iterator[Piece]:
-        for start in range(0, self.numel, LENGTH):
-            stop = min(start + LENGTH, self.numel)
-            if self._held is None:
-                base, *tuned = (model.part(self.name, start, stop) for model in self._models)
-            else:
-                base, *tuned = (values[start:stop] for values in self._held)
-            yield Piece(start, base, tuned)
+        if self._held is None and self.numel <= _HELD:  # there will be a second look
+            self._held = [model.part(self.name) for model in self._models]
+        return map(self.at, self.starts())
+
+    def starts(self) -> range:
+        """Where its pieces begin."""
+        return range(0, self.numel, LENGTH)
+
+    def at(self, start: int) -> Piece:
+        """The piece that begins there; threads may ask at once."""
+        stop = min(start + LENGTH, self.numel)
+        if self._held is None:
+            base, *tuned = (model.part(self.name, start, stop) for model in self._models)
+        else:
+            base, *tuned = (values[start:stop] for values in self._held)
+        return Piece(start, base, tuned)
 
     def positions(self, piece: Piece) -> Tensor:
         """See `Pieces.positions`."""
@@ -113,6 +125,7 @@ class TensorPieces:
         self.models = len(tuned)
         self.numel = base.numel()
         self.shared = isinstance(base, DTensor)
+        self.first = not self.shared or holds_first(base)
         self._whole = base
         self._flat = [local(tensor).detach().reshape(-1) for tensor in (base, *tuned)]
 

@@ -8,32 +8,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from lmmcl.errors import UserError
+from lmmcl.tensor_layout import DTYPES, header, memory_of
 
-DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "U16": torch.uint16,
-    "I16": torch.int16,
-    "U32": torch.uint32,
-    "I32": torch.int32,
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
-"""Torch's dtypes by safetensors' names."""
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _LONGEST_HEADER = 100_000_000
 """Bytes; safetensors itself takes no longer one."""
 
@@ -61,19 +44,22 @@ class Entry:
 
     def read(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Values ``start`` to ``stop`` of the flattened tensor, (stop − start,), on the CPU as they are stored."""
-        stop = self.numel if stop is None else stop
-        values = torch.empty(stop - start, dtype=self.dtype)
-        size = values.element_size()
-        buffer = _bytes(values)
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(self.begin + start * size)
-            done = 0
-            while done < len(buffer):
-                count = file.readinto(buffer[done:])
+        values = torch.empty((self.numel if stop is None else stop) - start, dtype=self.dtype)
+        self.read_into(values, start)
+        return values
+
+    def read_into(self, values: Tensor, start: int = 0) -> None:
+        """Fills a flat tensor of the stored dtype with the values from ``start`` on; threads may read at once."""
+        buffer, at = memory_of(values), self.begin + start * values.element_size()
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            while buffer:
+                count = os.preadv(descriptor, [buffer], at)
                 if not count:
                     raise UserError(f"{self.path} is cut short: it ends inside a tensor. Fetch it again.")
-                done += count
-        return values
+                buffer, at = buffer[count:], at + count
+        finally:
+            os.close(descriptor)
 
 
 def entries(path: Path) -> dict[str, Entry]:
@@ -88,23 +74,15 @@ def entries(path: Path) -> dict[str, Entry]:
         if size < 8 or not 0 < length <= min(size - 8, _LONGEST_HEADER):
             raise UserError(f"{path} is no whole safetensors file. Fetch it again.")
         try:
-            header: dict[str, Any] = json.loads(file.read(length))
+            told: dict[str, Any] = json.loads(file.read(length))
         except ValueError as error:
             raise UserError(f"{path} is no safetensors file: its header is damaged ({error}).") from error
-    header.pop("__metadata__", None)
-    found = {key: _entry(path, key, told, 8 + length) for key, told in header.items()}
+    told.pop("__metadata__", None)
+    found = {key: _entry(path, key, entry, 8 + length) for key, entry in told.items()}
     for key, entry in found.items():
         if entry.begin + entry.numel * entry.dtype.itemsize > size:
             raise UserError(f"{path} is cut short: {key} lies behind its end. Fetch it again.")
     return dict(sorted(found.items(), key=lambda item: item[1].begin))
-
-
-def _bytes(values: Tensor) -> memoryview:
-    """The memory of a flat tensor."""
-    held: Any = values.view(
-        torch.uint8
-    ).numpy()  # an array is a buffer, which its types do not say on Python 3.11
-    return memoryview(held)
 
 
 def _entry(path: Path, key: str, told: Mapping[str, Any], data: int) -> Entry:
@@ -118,30 +96,33 @@ def _entry(path: Path, key: str, told: Mapping[str, Any], data: int) -> Entry:
 
 
 class TensorFileWriter:
-    """Writes a safetensors file whose tensors come in order, part by part; use it in a ``with`` block.
+    """Writes a safetensors file part by part, in whatever order; use it in a ``with`` block.
+
+    Parts may come from several threads, each part once.
 
     Args:
         path: of the file to make.
-        tensors: dtype and shape by key, in the order in which they will come.
+        tensors: dtype and shape by key, in the order in which they will lie.
     """
 
     def __init__(self, path: Path, tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
-        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-        end = 0
+        head = header(tensors, {"format": "pt"})
+        self._places, end = {}, len(head)
         for key, (dtype, shape) in tensors.items():
-            begin, end = end, end + math.prod(shape) * dtype.itemsize
-            header[key] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)  # readers map the data where tensors begin aligned
-        self._left = end
+            self._places[key], end = end, end + math.prod(shape) * dtype.itemsize
+        self._left, self._lock = end, Lock()
+        self._next = len(head)
         self._file: BinaryIO = open(path, "wb", buffering=0)  # noqa: SIM115 - closed as the block ends
-        self._write(memoryview(len(text).to_bytes(8, "little") + text))
+        self._write(memoryview(head), 0)
 
     def put(self, part: Tensor) -> None:
-        """The next values."""
-        data = _bytes(part.detach().contiguous().flatten())
-        self._left -= len(data)
-        self._write(data)
+        """The next values, where all come in order."""
+        self._next = self._write(memory_of(part.detach().contiguous()), self._next)
+
+    def put_at(self, key: str, start: int, part: Tensor) -> None:
+        """The values of a flattened tensor from ``start`` on."""
+        at = self._places[key] + start * part.element_size()
+        self._write(memory_of(part.detach().contiguous()), at)
 
     def __enter__(self) -> TensorFileWriter:
         return self
@@ -154,6 +135,10 @@ class TensorFileWriter:
                     raise ValueError(f"{self._left} bytes of {self._file.name} were not written")
                 os.fsync(self._file.fileno())
 
-    def _write(self, data: memoryview) -> None:
+    def _write(self, data: memoryview, at: int) -> int:
+        with self._lock:
+            self._left -= len(data)
         while data:
-            data = data[self._file.write(data) :]
+            count = os.pwrite(self._file.fileno(), data, at)
+            data, at = data[count:], at + count
+        return at

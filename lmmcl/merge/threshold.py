@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from lmmcl.merge.counter import words
-from lmmcl.weights import global_index
+from lmmcl.weights import global_index, holds_first
 
 _LENGTH = 1 << 22
 _LOW_BITS = 15
@@ -60,7 +60,7 @@ def largest(
     """The k values of largest magnitude, by counts of the bits of fp32 numbers, which are ordered as they are.
 
     Args:
-        parts: gives this process's values in fp32 whenever it is called.
+        parts: gives this process's values in fp32 whenever it is called; none where another one gives the same.
         k: from 1 to the number of all values.
         shared: whether other processes hold other values; then it is collective.
         zeros: whether it matters which zeros are taken, where some are; otherwise all are, which costs no other look.
@@ -99,7 +99,9 @@ def kept_values(scores: Tensor, keep: float, whole: Tensor) -> Tensor:
             values = flat[start : start + _LENGTH]
             yield values, partial(global_index, whole, start, len(values), values.device)
 
-    found = largest(parts, count, isinstance(whole, DTensor), zeros=True)
+    # Where several processes hold the same part, the first of them counts it.
+    counted = parts if holds_first(whole) or not isinstance(whole, DTensor) else tuple
+    found = largest(counted, count, isinstance(whole, DTensor), zeros=True)
     none = torch.zeros_like(flat[:0], dtype=torch.bool)  # all that a process without a part has
     return torch.cat([none, *(found.holds(*part) for part in parts())]).view(scores.shape)
 

@@ -65,7 +65,9 @@ def most(tensor: Pieces, keep: float, which: int = 0) -> Largest:
     if count >= tensor.numel:
         return ALL
     return largest(
-        lambda: ((piece.vectors()[which], partial(tensor.positions, piece)) for piece in tensor),
+        lambda: (
+            (piece.vectors()[which], partial(tensor.positions, piece)) for piece in tensor if tensor.first
+        ),
         count,
         tensor.shared,
     )

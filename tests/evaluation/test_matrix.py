@@ -1,13 +1,15 @@
 """The matrix keeps every cell and writes the same bytes for the same scores."""
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lmmcl.checkpoint import as_json
 from lmmcl.errors import UserError
-from lmmcl.evaluation.matrix import Cell, Matrix
+from lmmcl.evaluation.matrix import Cell, Matrix, Stage
 from lmmcl.evaluation.result import Example, TaskResult
 
 
@@ -97,3 +99,18 @@ def test_a_missing_or_damaged_matrix_is_named(tmp_path: Path, text: str | None) 
         path.write_text(text)
     with pytest.raises(UserError, match=r"matrix\.json"):
         Matrix.load(path)
+
+
+def test_the_file_is_the_whole_matrix_whatever_was_written_before(tmp_path: Path) -> None:
+    matrix = Matrix(["a"], ["b"])
+    matrix.save(tmp_path)
+    assert Matrix.load(tmp_path).stages == []
+    for index, name in enumerate(("00-base", "01-a")):
+        for score in (0.0, 1.0):  # the second measurement of a stage takes the place of the first
+            matrix.stages = [stage for stage in matrix.stages if stage.name != name]
+            matrix.stages.append(Stage(index, name, cells={"b": Cell(score, 3), "a": Cell(1.0, 2)}))
+            matrix.stages[0].cells["a"] = Cell(score, 2, parts={"x": score})
+            matrix.save(tmp_path)
+            held = {"version": 1, "targets": ["a"], "held_out": ["b"]}
+            expected = as_json({**held, "stages": [asdict(stage) for stage in matrix.stages]})
+            assert (tmp_path / "matrix.json").read_bytes() == expected
