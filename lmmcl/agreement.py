@@ -1,8 +1,11 @@
-"""One error for all processes: where one may fail alone, the others would wait for it in their next collective."""
+"""One word for all processes: one that fails, or stops, alone would be waited for in the next collective."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from lmmcl.errors import UserError
@@ -54,3 +57,18 @@ def agreed() -> Iterator[None]:
     except Exception as failure:  # noqa: BLE001 - raised on every process, just below
         error = failure
     agree(error)
+
+
+def most(count: int) -> int:
+    """The largest of all processes' numbers; a collective of the hosts, which waits for no device."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return count
+    largest = torch.tensor(count)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_hosts(dist.group.WORLD))
+    return int(largest)
+
+
+@cache
+def _hosts(world: Any) -> Any:
+    """A group in which processes speak to each other beside their devices; made once for a world of processes."""
+    return world if dist.get_backend(world) == "gloo" else dist.new_group(backend="gloo")

@@ -15,6 +15,7 @@ from lmmcl.data.order import subset
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
+from lmmcl.tensor_group import average_copies_
 from lmmcl.token_outputs import TokenOutputs
 from lmmcl.weights import local
 
@@ -88,4 +89,5 @@ def mean_over_samples(
         raise UserError("data: none of the rows to measure gradients on has an answer that fits the model.")
     for total in sums.values():
         local(total).div_(counted)
+    average_copies_(sums.values())
     return sums

@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from lmmcl.agreement import agreed
 from lmmcl.data.row import Row
+from lmmcl.data_parallel import share, sum_over_shares
 from lmmcl.model import ContinualLMM
 from lmmcl.token_outputs import every_token
+from lmmcl.weights import whole
 
 _AT_ONCE = 1 << 29
 """Elements of all matrices that are summed in one pass over the samples: 4 GiB in fp64."""
@@ -67,7 +68,7 @@ def input_moments(
 
 
 def _pass(module: ContinualLMM, rows: Sequence[Row], layers: Mapping[str, nn.Linear]) -> dict[str, Tensor]:
-    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, processes = share()
     dtype = torch.float32 if module.device.type == "mps" else torch.float64
     sums = {
         name: torch.zeros(layer.in_features, layer.in_features, dtype=dtype, device=module.device)
@@ -77,7 +78,7 @@ def _pass(module: ContinualLMM, rows: Sequence[Row], layers: Mapping[str, nn.Lin
 
     def add_to(total: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def add(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-            inputs = arguments[0].detach().reshape(-1, total.shape[0])
+            inputs = whole(arguments[0]).reshape(-1, total.shape[0])
             if len(inputs) == tokens.numel():
                 inputs = inputs[tokens]
             elif filled:
@@ -93,13 +94,12 @@ def _pass(module: ContinualLMM, rows: Sequence[Row], layers: Mapping[str, nn.Lin
             for row in rows[rank::processes]:
                 batch = module.data.collator.train([row]).to(module.device)
                 assert batch.labels is not None
-                tokens = every_token(batch.labels, batch.inputs["attention_mask"]).flatten()
+                tokens = every_token(batch).flatten()
                 filled = len(batch) > 1 or not bool(tokens.any())
                 module.token_outputs(batch)
     finally:
         for hook in hooks:
             hook.remove()
-    if processes > 1:
-        for total in sums.values():
-            dist.all_reduce(total)
+    for total in sums.values():
+        sum_over_shares(total)
     return sums

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from lmmcl.agreement import agreed
 from lmmcl.data.row import Row
+from lmmcl.data_parallel import share, sum_over_shares
 from lmmcl.model import ContinualLMM
 
 
@@ -28,9 +28,9 @@ def top_logits(module: ContinualLMM, rows: Sequence[Row], k: int) -> tuple[list[
         the answer tokens of each row (0 where the collator drops it as too long); which words, (tokens, k) in int32,
         and their logits, (tokens, k) in fp32, row after row, the same on every process.
     """
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, world = share()
     data = module.data
-    size = data.micro_batch_size or -(-data.batch_size // world)
+    size = 1 if data.layout.tokens else data.micro_batch_size or -(-data.batch_size // world)
     counts = torch.zeros(len(rows), dtype=torch.int64, device=module.device)
     found: dict[int, Tensor] = {}
     width = 0
@@ -49,8 +49,7 @@ def top_logits(module: ContinualLMM, rows: Sequence[Row], k: int) -> tuple[list[
                 if name in index:
                     found[index[name]] = best[outputs.samples == sample]
                     counts[index[name]] = len(found[index[name]])
-    if world > 1:
-        dist.all_reduce(counts)
+    sum_over_shares(counts)
     lengths = counts.tolist()
     whole = torch.zeros(sum(lengths), width, device=module.device)
     start = 0
@@ -58,8 +57,7 @@ def top_logits(module: ContinualLMM, rows: Sequence[Row], k: int) -> tuple[list[
         if i in found:
             whole[start : start + length] = found[i]
         start += length
-    if world > 1:
-        dist.all_reduce(whole)
+    sum_over_shares(whole)
     return lengths, whole[:, : width // 2].int(), whole[:, width // 2 :]
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from lmmcl.data.batch import Batch
 from lmmcl.data.joined import JOINED, JoinedRows
+from lmmcl.data_parallel import sum_over_shares
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
-from lmmcl.weights import local
+from lmmcl.weights import holds_first, local
 
 
 class JoinedSets:
@@ -55,8 +58,7 @@ class Window:
         """
         self._sums = {}
         counted = torch.tensor([float(tokens), *map(float, joined)], device=device)
-        if dist.is_initialized():
-            dist.all_reduce(counted)
+        sum_over_shares(counted)
         counted.clamp_(min=1.0)  # every sample of the window may have been dropped as too long
         self._tokens, self._joined_tokens = counted[0], counted[1:]
 
@@ -83,15 +85,16 @@ class Window:
             factors.append(one if joined.taught else self._tokens / tokens if of == owner else none)
         return (values * torch.stack(factors)[batch.extras[JOINED]][samples]).sum()
 
-    def add(self, terms: Mapping[str, Tensor], processes: int, micro_batches: int) -> Tensor:
+    def add(self, terms: Mapping[str, Tensor], shares: int, micro_batches: int) -> Tensor:
         """Takes the summed terms of a micro-batch and returns the loss whose gradient is their share of the mean.
 
-        Lightning divides by the accumulated micro-batches, DDP and FSDP2 by the processes: what is left is 1 / N.
+        Lightning divides by the accumulated micro-batches, DDP and FSDP2 by the processes that have rows of their own:
+        what is left is 1 / N.
         """
         for name, value in terms.items():
             held = self._sums.get(name)
             self._sums[name] = value.detach() if held is None else held + value.detach()
-        return torch.stack(list(terms.values())).sum() * (processes * micro_batches / self._tokens)
+        return torch.stack(list(terms.values())).sum() * (shares * micro_batches / self._tokens)
 
     def means(self, penalties: Mapping[str, Tensor], sharded: bool, step: int) -> dict[str, Tensor]:
         """Every term per answer token of the global batch, with the penalties on top; collective.
@@ -103,8 +106,8 @@ class Window:
         """
         means = {name: value / self._tokens for name, value in self._sums.items()}
         if dist.is_initialized():
-            means = _summed(means)
-            penalties = _summed(penalties) if sharded else penalties
+            means = _summed(means, sum_over_shares)
+            penalties = _summed(penalties, dist.all_reduce) if sharded else penalties
         for name, value in penalties.items():
             means[name] = means[name] + value if name in means else value
         self.watch(torch.stack(list(means.values())).sum(), step)
@@ -136,11 +139,11 @@ class Window:
             )
 
 
-def _summed(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _summed(values: Mapping[str, Tensor], over: Callable[[Tensor], Any]) -> dict[str, Tensor]:
     if not values:
         return {}
     total = torch.stack(list(values.values()))
-    dist.all_reduce(total)
+    over(total)
     return dict(zip(values, total, strict=True))
 
 
@@ -152,7 +155,7 @@ def apply_weight_penalties(
     A penalty inside the loss would mix plain tensors and shards under FSDP2, and count once per micro-batch.
 
     Returns:
-        each penalty's value on this process, by the mitigation's name.
+        each penalty's value on this process, by the mitigation's name: over shards, the sum over processes is its own.
     """
     values: dict[str, Tensor] = {}
     for mitigation in mitigations:
@@ -168,6 +171,9 @@ def apply_weight_penalties(
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             local(parameter.grad).add_(gradient)
+            # Copies of a shard, in a tensor-parallel group, are one part of the sum.
+            copied = isinstance(parameter, DTensor) and not holds_first(parameter)
+            value = torch.zeros_like(penalty) if copied else penalty.detach()
             held = values.get(mitigation.name)
-            values[mitigation.name] = penalty.detach() if held is None else held + penalty.detach()
+            values[mitigation.name] = value if held is None else held + value
     return values

@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from lmmcl.merge.threshold import kept_values
 from tests.tiny import tiny_checkpoint
-from tests.two_processes import equal_values, fit, fit_layers, fit_whole
+from tests.two_processes import CHANGES, LONGEST_ANSWER, copy_run, equal_values, fit, fit_layers, fit_whole
 
 STAGES = ("01-first", "02-second")
+HELD = "predictions/01-first/held.jsonl"
 RUNS = (
-    *("ddp", "ddp-accumulated", "ddp-resumed-2", "ddp-resumed-5", "fsdp2", "fsdp2-accumulated"),
-    *("fsdp2-resumed-2", "fsdp2-resumed-5", "ddp-to-fsdp2", "fsdp2-to-one", "one-to-fsdp2"),
+    *("ddp", "ddp-accumulated", "ddp-packed", "ddp-resumed"),
+    *("fsdp2", "fsdp2-accumulated", "fsdp2-packed", "fsdp2-resumed"),
+    *(f"{before}-to-{after}" for before, after in CHANGES),
 )
 
 
@@ -29,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit(checkpoint, out / "one", "auto", 1)
     fit(checkpoint, out / "one-bf16", "auto", 1, precision="bf16-mixed")
     fit(checkpoint, out / "one-accumulated", "auto", 1, micro_batch_size=4)
-    fit(checkpoint, out / "one-to-fsdp2", "auto", 1, kill_at=5)
+    fit(checkpoint, out / "one-killed", "auto", 1, kill_at=5)
     fit_whole(checkpoint, out / "one-whole", "auto", 1)
     fit_layers(checkpoint, out / "one-layers", "auto", 1)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -43,7 +45,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    fit(checkpoint, out / "fsdp2-to-one", "auto", 1, resume=True)
+    for before in (before for before, after in CHANGES if after == "one"):
+        copy_run(out / f"{before}-killed", out / f"{before}-to-one")
+        fit(checkpoint, out / f"{before}-to-one", "auto", 1, resume=True)
     return out
 
 
@@ -70,12 +74,9 @@ def test_two_processes_end_with_the_weights_of_one(run: str, runs: Path) -> None
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_a_resumed_run_has_the_bytes_of_one_that_was_never_stopped(strategy: str, runs: Path) -> None:
-    for step in (2, 5):
-        for stage in STAGES:
-            file = f"stages/{stage}/weights.safetensors"
-            assert (runs / f"{strategy}-resumed-{step}" / file).read_bytes() == (
-                runs / strategy / file
-            ).read_bytes()
+    for stage in STAGES:
+        file = f"stages/{stage}/weights.safetensors"
+        assert (runs / f"{strategy}-resumed" / file).read_bytes() == (runs / strategy / file).read_bytes()
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
@@ -120,6 +121,36 @@ def test_every_sample_is_scored_once_and_scores_agree(run: str, runs: Path) -> N
     mine, other = (json.loads((runs / name / "matrix.json").read_text()) for name in (run, "one"))
     assert mine == other
     assert {cell["n"] for stage in mine["stages"] for cell in stage["cells"].values()} == {7}
+
+
+@pytest.mark.parametrize("run", ["ddp", "fsdp2"])
+def test_answers_of_very_different_length_are_those_of_one_process(run: str, runs: Path) -> None:
+    answers = {
+        name: [json.loads(line) for line in (runs / name / HELD).read_text().splitlines()]
+        for name in (run, "one")
+    }
+    assert answers[run] == answers["one"] and len(answers[run]) == 7
+    processor = AutoProcessor.from_pretrained(runs / "tiny")
+    lengths = [len(processor.tokenizer(answer["prediction"])["input_ids"]) for answer in answers[run]]
+    assert min(lengths) == 0 and max(lengths) >= LONGEST_ANSWER // 2, lengths
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_only_the_first_process_reads_weights_and_all_get_their_shards_to_the_byte(
+    rank: int, runs: Path
+) -> None:
+    seen = json.loads((runs / f"loading-{rank}.json").read_text())
+    assert seen["opened"] == (1 if rank == 0 else 0)
+    assert seen["meta"] == (rank == 1) and (seen["taken"] > 0) == (rank == 0)
+    assert seen["end"] == GenerationConfig.from_pretrained(runs / "tiny").eos_token_id
+    assert seen["checkpoint"] == []
+    assert seen["error"].startswith("model.path: could not load ")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_shards_over_two_dimensions_are_filled_to_the_byte(rank: int, runs: Path) -> None:
+    seen = json.loads((runs / f"loading-{rank}.json").read_text())
+    assert seen["cut"] == [] and seen["attribute"] and seen["tied"]
 
 
 def test_anchors_add_no_bytes_to_a_checkpoint(runs: Path) -> None:

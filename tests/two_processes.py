@@ -1,25 +1,43 @@
 """Runs toy sequences on two gloo processes, one after the other; started by torchrun from test_two_processes.py."""
 
 import contextlib
+import json
 import logging
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from typing_extensions import override
 
 import lmmcl.token_outputs
 from lmmcl import ContinualLMM, Mitigation, StageCallback, Task, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
+from lmmcl.errors import UserError
+from lmmcl.loading import Checkpoint
 from lmmcl.merge.threshold import kept_values
-from lmmcl.weights import local, mix_, snapshot
-from tests.toy import toy_data, toy_module, toy_task, toy_trainer
+from lmmcl.shard_loading import fill_, load_once, take_values
+from lmmcl.strategy import settle
+from lmmcl.weights import local, mix_, snapshot, whole
+from tests.toy import toy_module, toy_task, toy_trainer
+
+CHANGES = [("ddp", "fsdp2"), ("ddp", "one"), ("fsdp2", "one"), ("one", "ddp"), ("one", "fsdp2")]
+"""Strategies on which a run is begun and ended; one process or two."""
+LAYOUT = ("micro_batch_size", "micro_batch_tokens", "packing")
+"""Arguments of the data that `fit` takes."""
+LONGEST_ANSWER = 24
+"""Tokens."""
 
 
 class Killed(BaseException):
@@ -40,11 +58,20 @@ class KillerAtStep(StageCallback):
 
 
 def fit(
-    checkpoint: Path, run: Path, strategy: str, devices: int, kill_at: int | None = None, **options: Any
+    checkpoint: Path,
+    run: Path,
+    strategy: str | Strategy,
+    devices: int,
+    kill_at: int | None = None,
+    **options: Any,
 ) -> None:
     """One toy sequence of two tasks with LwF and WiSE-FT on and a recipe that changes between the tasks."""
     callbacks = [KillerAtStep(kill_at), HeldOutEvaluation(canary_every_n_steps=2), LwF(), WiSEFT(alpha=0.3)]
-    data = toy_data(micro_batch_size=options.pop("micro_batch_size", None))
+    tasks = [toy_task("first", 0), toy_task("second", 1, recipe="mlp_gate_up")]
+    # Of seven rows, some are answered at once by the end of the turn and others by as many words as there may be.
+    held = replace(toy_task("held", 2), max_new_tokens=LONGEST_ANSWER)
+    layout = {key: options.pop(key) for key in LAYOUT if key in options}
+    data = TaskSequenceDataModule(tasks, [held], batch_size=8, **layout)
     precision = options.pop("precision", "32-true")
     module = toy_module(checkpoint, run, **options)
     trainer = toy_trainer(callbacks=callbacks, strategy=strategy, devices=devices, precision=precision)
@@ -119,26 +146,98 @@ def fit_layers(checkpoint: Path, run: Path, strategy: str, devices: int) -> None
     trainer.fit(toy_module(checkpoint, run), data)
 
 
+class Everything(nn.Module):
+    """Layers for either way of cutting, of odd sizes, tied weights, and tensors that no state dict holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(13, 8), nn.Linear(8, 13, bias=False)
+        self.up, self.down = nn.Linear(8, 13), nn.Linear(13, 8)
+        self.head.weight = self.embed.weight
+        self.register_buffer("angles", torch.randn(5), persistent=False)
+        self.scale = torch.randn(())
+
+
+def differing(model: nn.Module, expected: nn.Module) -> list[str]:
+    """Names of tensors that are not the same to the byte; collective."""
+    mine = {name: whole(p) for name, p in model.named_parameters()} | dict(model.named_buffers())
+    other = {**dict(expected.named_parameters()), **dict(expected.named_buffers())}
+    assert mine.keys() == other.keys()
+    return [name for name in mine if not torch.equal(mine[name], other[name])]
+
+
+def load_shards(checkpoint: Path, out: Path) -> None:
+    """Loads a checkpoint into shards, and a small model into shards over two dimensions; writes what was seen."""
+    world = dist.get_world_size()
+    load = Checkpoint.model
+    with mock.patch.object(Checkpoint, "model", autospec=True, side_effect=load) as opened:
+        model = load_once(Checkpoint(str(checkpoint)), True, 0, "eager")
+    seen: dict[str, Any] = {
+        "opened": opened.call_count,
+        "meta": all(p.is_meta for p in model.parameters()),
+        "end": model.generation_config.eos_token_id,  # type: ignore[union-attr]
+    }
+    values = take_values(model)
+    seen["taken"] = len(values)
+    root = fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
+    fill_(model, values, torch.device("cpu"))
+    settle(root)
+    seen["checkpoint"] = differing(model, load(Checkpoint(str(checkpoint)), True, 0, "eager"))
+
+    try:
+        load_once(Checkpoint(str(out / "nowhere")), True, 0, "eager")
+    except UserError as error:
+        seen["error"] = str(error)
+
+    torch.manual_seed(0)
+    expected = Everything()
+    with torch.device("cpu" if dist.get_rank() == 0 else "meta"):
+        torch.manual_seed(0)
+        cut = Everything()
+    values = take_values(cut)
+    mesh = init_device_mesh("cpu", (1, world), mesh_dim_names=("rows", "cut"))
+    parallelize_module(cut, mesh["cut"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
+    root = fully_shard(cut, mesh=mesh["rows"])
+    fill_(cut, values, torch.device("cpu"))
+    settle(root)
+    seen["cut"] = differing(cut, expected)
+    seen["attribute"] = torch.equal(cut.scale, expected.scale)
+    seen["tied"] = cut.head.weight is cut.embed.weight
+    (out / f"loading-{dist.get_rank()}.json").write_text(json.dumps(seen))
+
+
 def main(checkpoint: Path, out: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for strategy in ("ddp", "fsdp2"):
         fit(checkpoint, out / strategy, strategy, 2)
         fit(checkpoint, out / f"{strategy}-accumulated", strategy, 2, micro_batch_size=2)
+        fit(checkpoint, out / f"{strategy}-packed", strategy, 2, micro_batch_tokens=60, packing=True)
         fit(checkpoint, out / f"{strategy}-bf16", strategy, 2, precision="bf16-mixed")
-        # Killed in the middle of either stage and resumed.
-        for step in (2, 5):
-            fit(checkpoint, out / f"{strategy}-resumed-{step}", strategy, 2, kill_at=step)
-            fit(checkpoint, out / f"{strategy}-resumed-{step}", strategy, 2, resume=True)
+        # Killed in the middle of both stages and resumed.
+        run = out / f"{strategy}-resumed"
+        fit(checkpoint, run, strategy, 2, kill_at=2)
+        fit(checkpoint, run, strategy, 2, resume=True, kill_at=5)
+        copy_run(run, out / f"{strategy}-killed")
+        fit(checkpoint, run, strategy, 2, resume=True)
         fit_whole(checkpoint, out / f"{strategy}-whole", strategy, 2)
         fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, kill_at=4)
         fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, resume=True)
     fit_layers(checkpoint, out / "fsdp2-layers", "fsdp2", 2)
     # Begun on one strategy or number of processes, ended on another.
-    fit(checkpoint, out / "ddp-to-fsdp2", "ddp", 2, kill_at=5)
-    fit(checkpoint, out / "ddp-to-fsdp2", "fsdp2", 2, resume=True)
-    fit(checkpoint, out / "fsdp2-to-one", "fsdp2", 2, kill_at=5)
-    fit(checkpoint, out / "one-to-fsdp2", "fsdp2", 2, resume=True)
+    for before, after in CHANGES:
+        if after != "one":
+            copy_run(out / f"{before}-killed", out / f"{before}-to-{after}")
+            fit(checkpoint, out / f"{before}-to-{after}", after, 2, resume=True)
+    load_shards(checkpoint, out)
     keep_shards(out)
+
+
+def copy_run(run: Path, to: Path) -> None:
+    """Copies a run that was killed, once."""
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        shutil.copytree(run, to)
+    if dist.is_initialized():
+        dist.barrier()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from lmmcl.evaluation.processes import from_first
 from lmmcl.layer_inputs import input_moments, linear_layers
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
+from lmmcl.tensor_group import with_whole_rows, write_rows_
 from lmmcl.weights import copy_, local
 
 _NOISE = 1e-12
@@ -107,6 +108,11 @@ class GPM(Mitigation):
         self._hooked: Optimizer | None = None
 
     @override
+    def needs_masters(self) -> str | None:
+        reason = "it writes every step's change again, projected, and bf16 would round it to nearest."
+        return reason if self.samples else None
+
+    @override
     def copies(self) -> Sequence[Copy]:
         return [ANCHOR] if self.samples else []
 
@@ -163,6 +169,7 @@ class GPM(Mitigation):
 
         Args:
             parameters: what trains, by name; on FSDP2 each process has some rows, whose projection is its own.
+                Collective where columns are cut.
             linear: those that are weights of linear layers; the others stay as they were.
         """
         for name, parameter in parameters.items():
@@ -170,8 +177,8 @@ class GPM(Mitigation):
             if name not in linear or (basis is not None and basis.shape[0] == basis.shape[1]):
                 copy_({name: parameter}, {name: anchor})
             elif basis is not None:
-                value, before = local(parameter), local(anchor)
-                value.copy_(before + projected(value - before, basis))
+                value, before = local(with_whole_rows(parameter)), local(with_whole_rows(anchor))
+                write_rows_(parameter, before + projected(value - before, basis))
 
     @override
     def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:

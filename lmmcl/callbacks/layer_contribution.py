@@ -20,7 +20,7 @@ from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.probe import Reading, answer_batches, head_weight, head_weights, held_out_rows
-from lmmcl.weights import local
+from lmmcl.weights import holds_first, local
 from lmmcl.widths import Widths
 
 _HEAD, _BASE = "head/", "outputs"
@@ -82,6 +82,8 @@ def grams_of(present: Tensor, base: Tensor | None = None) -> Grams:
             total[1] += now.T @ moved
             total[2] += moved.T @ moved
     if isinstance(present, DTensor):
+        if not holds_first(present):
+            total.zero_()
         dist.all_reduce(total)
     return Grams(*total)
 

@@ -17,7 +17,7 @@ from lmmcl.merge.layer_inputs import second_moments
 from lmmcl.merge.model_tailor import blocks, damped, tailored
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
-from lmmcl.weights import local
+from lmmcl.tensor_group import write_rows_
 
 
 class ModelTailor(Mitigation):
@@ -104,4 +104,4 @@ class ModelTailor(Mitigation):
 
     def _tailor(self, name: str, parameter: Tensor, hessian: Tensor | None) -> None:
         """Writes one tensor; collective where it is sharded. FSDP2 cuts rows, which are tailored for themselves."""
-        local(parameter).copy_(tailored(self.tensors[name], parameter, hessian, self.keep))
+        write_rows_(parameter, tailored(self.tensors[name], parameter, hessian, self.keep))

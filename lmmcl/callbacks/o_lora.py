@@ -12,6 +12,7 @@ from lmmcl.adapters.fold import Fold
 from lmmcl.adapters.low_rank import LowRankAdapters, key_of, names_of
 from lmmcl.callbacks.lora import refusal
 from lmmcl.data.task import Task
+from lmmcl.data_parallel import tensor_group
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Copy, Mitigation
 from lmmcl.model import ContinualLMM
@@ -71,6 +72,11 @@ class OLoRA(Mitigation):
 
     @override
     def adapt(self, module: ContinualLMM, model: nn.Module) -> None:
+        if self.weight and tensor_group() is not None:
+            raise UserError(
+                f"trainer.callbacks: {self.name} compares whole rows of its adapters, which the strategy's "
+                "tensor_parallel cuts. Leave tensor_parallel out, or take LoRA with at_end: keep."
+            )
         self._adapters.adapt(module, model)
 
     @override

@@ -18,7 +18,7 @@ from lmmcl.errors import UserError
 from lmmcl.mitigation import Copy, StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.probe import Reading, ever_changed
-from lmmcl.weights import local, snapshot, whole
+from lmmcl.weights import holds_first, local, snapshot, whole
 
 _ROWS_AT_ONCE = 8192
 _ELEMENTS_AT_ONCE = 1 << 24
@@ -205,7 +205,10 @@ class WeightDrift(StageCallback):
         for name, parameter in module.parameters_by_name(names).items():
             present = local(parameter.detach())
             base = local(self.tensors[name]) if name in self.tensors else present
-            sums[isinstance(parameter, DTensor)] += squares(base, present)
+            if not isinstance(parameter, DTensor):
+                sums[False] += squares(base, present)
+            elif holds_first(parameter):
+                sums[True] += squares(base, present)
         shards = sums[True]
         if dist.is_initialized():  # without shards a sum of zeros
             shards = shards.to(module.device)

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from lmmcl.data_parallel import data_group, share
+
 
 def world() -> tuple[int, int]:
-    """Rank and number of processes."""
+    """Rank and number of processes; rows are dealt by `lmmcl.data_parallel.share`."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
@@ -31,12 +33,12 @@ def from_first(value: Any) -> Any:
 
 
 def from_all(value: list[Any]) -> list[Any]:
-    """The lists of all processes in one."""
-    count = world()[1]
+    """The lists of all shares of the rows in one."""
+    count = share()[1]
     if count == 1:
         return value
     boxes: list[Any] = [None] * count
-    dist.all_gather_object(boxes, value)
+    dist.all_gather_object(boxes, value, group=data_group())
     return [item for box in boxes for item in box]
 
 

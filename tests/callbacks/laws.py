@@ -23,6 +23,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -245,9 +246,15 @@ def _plain(run: Path, stage: str) -> dict[str, Tensor]:
 
 def law_base(checkpoint: Path, row: Row | None = None) -> dict[str, Tensor]:
     """The base model's tensors, and those that a row adds which is not plain, as its runs begin."""
+    return _base(checkpoint, None if row is None or row.plain else row.label)
+
+
+@cache
+def _base(checkpoint: Path, label: str | None) -> dict[str, Tensor]:
     base = dict(AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict())
-    if row is None or row.plain:
+    if label is None:
         return base
+    row = next(row for row in ROWS if row.label == label)
     with TemporaryDirectory() as folder:
         module = law_fit(checkpoint, Path(folder) / "run", [row.make(row.at_work)], kill_at=0)
     return {name: p.detach() for name, p in module.parameters_by_name().items()} | base
