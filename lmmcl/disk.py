@@ -13,15 +13,13 @@ from lightning.pytorch import Trainer
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback, copied_elements
 from lmmcl.recipe_table import size_text
-from lmmcl.resume import KEPT
 from lmmcl.run_folder import RunFolder
+from lmmcl.saver import KEPT
+from lmmcl.trained_bytes import PLAIN, TrainedBytes
 from lmmcl.widths import Widths
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM
-
-_MASTER, _MOMENTS, _COPY = 4, 8, 4
-"""Bytes a trained parameter: its fp32 master, AdamW's two moments while its task is trained, a callback's copy."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,8 @@ def disk_of(module: ContinualLMM) -> Disk:
     """What the whole sequence of a module will write, on whatever number of processes."""
     numel = {name: parameter.numel() for name, parameter in module.parameters_by_name().items()}
     trained = [module.trained_by(task) for task in module.data.tasks]
-    return disk_need(numel, trained, module.stage_callbacks, widths_of(module, trained))
+    each = TrainedBytes.of(module.hparams)
+    return disk_need(numel, trained, module.stage_callbacks, widths_of(module, trained), each)
 
 
 def widths_of(module: ContinualLMM, trained: Sequence[Mapping[str, str]]) -> Widths:
@@ -59,6 +58,7 @@ def disk_need(
     trained: Sequence[Mapping[str, str]],
     callbacks: Sequence[StageCallback] = (),
     widths: Widths | None = None,
+    each: TrainedBytes = PLAIN,
 ) -> Disk:
     """What a sequence will write.
 
@@ -67,16 +67,19 @@ def disk_need(
         trained: the parameters that each task trains, in order; at least one task.
         callbacks: of the run; each says what it keeps (`StageCallback.copies`, `StageCallback.state_bytes`).
         widths: of the model; None: other states than copies are left out.
+        each: bytes of a trained parameter.
     """
     most = max(sum(numel[name] for name in names) for names in trained)
     so_far: set[str] = set()
     stages = 0
     for names in trained:
         so_far |= names.keys()
-        stages += _MASTER * sum(numel[name] for name in so_far)
-    copied = _COPY * copied_elements(callbacks, numel, trained, on_disk=True)
+        stages += each.weight * sum(numel[name] for name in so_far)
+    copied = each.weight * copied_elements(callbacks, numel, trained, on_disk=True)
     states = 0 if widths is None else sum(one.state_bytes(widths, on_disk=True) for one in callbacks)
-    checkpoint = _MASTER * sum(numel[name] for name in so_far) + _MOMENTS * most + copied + states
+    checkpoint = (
+        each.weight * sum(numel[name] for name in so_far) + round(each.saved * most) + copied + states
+    )
     return Disk((KEPT + 1) * checkpoint, stages)
 
 

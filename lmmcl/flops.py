@@ -57,7 +57,7 @@ class Flops:
         anatomy: of it.
         parameters: by name.
         trained: names of those with a gradient; none: no backward.
-        recomputes: whether the backward pass computes the decoder layers' forward again (activation checkpointing).
+        recomputes: whose forward the backward pass computes again (activation checkpointing): ``vision``, ``llm``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Flops:
         anatomy: Anatomy,
         parameters: Mapping[str, Parameter],
         trained: Collection[str] = (),
-        recomputes: bool = False,
+        recomputes: Collection[str] = (),
     ) -> None:
         self._sums = {part: _Sums() for part in range(4)}
         config: Any = model.config
@@ -81,12 +81,12 @@ class Flops:
             path, _, leaf = name.rpartition(".")
             if not _multiplies(owners.get(path), leaf, parameter, group[name]):
                 continue
-            n = parameter.numel() * (share if ".experts." in f"{name}." else 1.0)
+            n = anatomy.numel.get(name, parameter.numel()) * (share if ".experts." in f"{name}." else 1.0)
             sums = self._sums[places[name][0]]
             sums.forward += 2 * n
             sums.backward += 2 * n * ((name in trained) + (first < places[name]))
             place = places[name]
-            if place[0] in (_VISION, _LANGUAGE) and 0 <= place[1] < _BESIDE:
+            if place[0] in (_VISION, _LANGUAGE) and 0 <= place[1] < _BESIDE and place[:2] >= first[:2]:
                 sums.again += 2 * n
                 if place[:2] not in ends or place >= ends[place[:2]][0]:
                     ends[place[:2]] = (place, 2 * n)
@@ -100,10 +100,8 @@ class Flops:
         heads = getattr(text, "num_attention_heads", 0)
         width = heads * (getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // max(heads, 1))
         attends = {anatomy.layer_of(n): places[n] for n, its in group.items() if its.startswith("llm.attn.")}
-        self._attention = _Sums(
-            4.0 * width * len(attends),
-            8.0 * width * sum(first <= (_LANGUAGE, depth or 0, 0) for depth in attends),
-        )
+        reached = sum(first <= (_LANGUAGE, depth or 0, 0) for depth in attends)
+        self._attention = _Sums(4.0 * width * len(attends), 8.0 * width * reached)
         embedding = patch_embedding(anatomy, parameters)
         vision_width = 0 if embedding is None else int(parameters[embedding].shape[0])
         blocks = len(anatomy.vision_blocks)
@@ -114,12 +112,12 @@ class Flops:
         projections = [parameters[n] for n in anatomy.projector if parameters[n].dim() == 2]
         merged = projections[0].shape[1] // vision_width if projections and vision_width else 1
         self._merged = max(1, merged)
-        if recomputes and trained:
+        if "llm" in recomputes and trained:
             self._sums[_LANGUAGE].backward += self._sums[_LANGUAGE].again
-            self._attention.backward += self._attention.forward
-            if trains_vision:
-                self._sums[_VISION].backward += self._sums[_VISION].again
-                self._vision_attention.backward += self._vision_attention.forward
+            self._attention.backward += 4.0 * width * reached
+        if "vision" in recomputes and trains_vision:
+            self._sums[_VISION].backward += self._sums[_VISION].again
+            self._vision_attention.backward += self._vision_attention.forward
 
     def count_positions(self, samples: int, length: int, past: int, gradient: bool) -> int:
         """Operations of the language model without its head, and of its backward if there is to be a gradient.

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -11,9 +13,16 @@ from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lmmcl.counter_noise import key_of
 from lmmcl.errors import UserError
+from lmmcl.lean_adamw import LeanAdamW, Moments
+from lmmcl.trained_bytes import rounding_of
+from lmmcl.weights import holds_first, local, whole
 
 Schedule = Callable[[int], float]
+
+_MOMENTS: Mapping[str, Moments] = {"adamw": "fp32", "adamw_8bit": "8bit", "adamw_offload": "offloaded"}
+"""How ``model.optimizer`` holds the moments."""
 
 
 def cosine(warmup: int, total: int) -> Schedule:
@@ -54,19 +63,50 @@ def adamw(
         weight_decay: decoupled decay of matrices.
         betas: Adam's decay rates.
     """
-    groups: dict[tuple[float, float], list[Parameter]] = {}
+    groups = _groups(parameters, rates, weight_decay)
+    # One pass over memory, where torch has a kernel for it: its loop on a CPU takes many times as long.
+    fused = True if all(p.is_cuda or _on_cpu(p) for p in parameters.values()) else None
+    return torch.optim.AdamW(groups, betas=betas, fused=fused)
+
+
+def optimizer_of(
+    settings: Mapping[str, Any], parameters: Mapping[str, Parameter], rates: Mapping[str, float], task: str
+) -> Optimizer:
+    """The optimizer of a task: torch's own, or one that takes less memory.
+
+    Args:
+        settings: the arguments of `lmmcl.model.ContinualLMM`.
+        parameters: what trains, by name.
+        rates: peak learning rate of each, by name.
+        task: its name, of which the random bits of a rounding follow, with the seed.
+    """
+    decay, betas, kind = settings["weight_decay"], tuple(settings["betas"]), settings["optimizer"]
+    rounding = rounding_of(settings)
+    if kind == "adamw" and rounding is None:
+        return adamw(parameters, rates, decay, betas)
+    return LeanAdamW(
+        _groups(parameters, rates, decay),
+        {parameter: name for name, parameter in parameters.items()},
+        betas,
+        moments=_MOMENTS[kind],
+        rounding=rounding,
+        seed=key_of(settings["seed"], task),
+    )
+
+
+def _groups(
+    parameters: Mapping[str, Parameter], rates: Mapping[str, float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """One group per learning rate, decay and mesh of shards."""
+    groups: dict[tuple[float, float, object], list[Parameter]] = {}
     for name, parameter in parameters.items():
         decay = weight_decay if parameter.dim() >= 2 else 0.0
-        groups.setdefault((rates[name], decay), []).append(parameter)
+        groups.setdefault((rates[name], decay, _mesh_of(parameter)), []).append(parameter)
     if not groups:
         raise UserError("model.recipe: nothing trains.")
-    # Fused kernels on a GPU; elsewhere torch chooses.
-    fused = True if all(p.is_cuda for p in parameters.values()) else None
-    return torch.optim.AdamW(
-        [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()],
-        betas=betas,
-        fused=fused,
-    )
+    return [
+        {"params": members, "lr": lr, "weight_decay": decay} for (lr, decay, _), members in groups.items()
+    ]
 
 
 def scheduled(optimizer: Optimizer, schedule: str, warmup_ratio: float, total: int) -> OptimizerLRScheduler:
@@ -89,8 +129,33 @@ def clip_by_norm(parameters: Iterable[Parameter], most: float | None) -> Tensor:
         The norm before, a scalar that is the same on every process.
     """
     reached = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in reached if p.grad is not None])
-    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    by_mesh: dict[object, list[Parameter]] = {}
+    for parameter in reached:
+        by_mesh.setdefault(_mesh_of(parameter), []).append(parameter)
+    norms = [_norm([p.grad for p in members if p.grad is not None]) for members in by_mesh.values()]
+    norm = norms[0] if len(norms) == 1 else torch.nn.utils.get_total_norm(norms)
     if most:
-        torch.nn.utils.clip_grads_with_norm_(reached, most, norm)
+        for members in by_mesh.values():
+            torch.nn.utils.clip_grads_with_norm_(members, most, norm)
     return norm
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of gradients on one mesh, the same on every process."""
+    first = gradients[0]
+    if not isinstance(first, DTensor) or first.device_mesh.ndim == 1:
+        return whole(torch.nn.utils.get_total_norm(gradients))
+    # Torch would sum it over one dimension of the mesh after the other, and warn of each.
+    mine = torch.nn.utils.get_total_norm([local(gradient) for gradient in gradients if holds_first(gradient)])
+    square = mine.to(first.device).square()
+    dist.all_reduce(square)
+    return square.sqrt()
+
+
+def _mesh_of(tensor: Tensor) -> object:
+    """What the tensors of one fused or grouped operation share: torch refuses shards of two meshes in one."""
+    return tensor.device_mesh if isinstance(tensor, DTensor) else None
+
+
+def _on_cpu(parameter: Parameter) -> bool:
+    return parameter.device.type == "cpu" and not isinstance(parameter, DTensor)

@@ -18,14 +18,9 @@ from lmmcl.foreseen import foresee
 from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.model import ContinualLMM
 from lmmcl.recipe_table import count_text, in_order, short_groups, size_text
+from lmmcl.saver import KEPT
 from lmmcl.strategy import FSDP2Strategy
-
-_STATE_BYTES = 12
-"""A trained parameter's gradient and AdamW's two moments, each in fp32; its master is among the weights."""
-_BUCKET_BYTES = 4
-"""A trained parameter's gradient once more under DDP, in the bucket that is reduced."""
-_COPY_BYTES = 4
-"""A trained parameter in one of the copies that callbacks keep."""
+from lmmcl.trained_bytes import TrainedBytes, rounding_of
 
 
 @dataclass(frozen=True)
@@ -35,10 +30,12 @@ class Memory:
     weights: int
     state: int
     copies: int
+    host: int = 0
+    """Moments in the host's memory."""
 
     @property
     def total(self) -> int:
-        """Weights, gradients and optimizer, and what callbacks keep."""
+        """Weights, gradients and optimizer, and what callbacks keep, without what the host holds."""
         return self.weights + self.state + self.copies
 
 
@@ -56,11 +53,14 @@ def memory_of(module: ContinualLMM, ddp: bool = False) -> Memory:
     weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
     trained = [module.trained_by(task) for task in module.data.tasks]
     most = max(sum(sizes[name] for name in names) for names in trained)
-    state = _STATE_BYTES + (_BUCKET_BYTES if ddp else 0)
+    each = TrainedBytes.of(module.hparams)
+    state = each.state + (
+        each.gradient if ddp else 0
+    )  # under DDP a gradient once more, in the bucket that is reduced
     copied = copied_elements(module.stage_callbacks, sizes, trained)
     widths = widths_of(module, trained)
     states = sum(callback.state_bytes(widths) for callback in module.stage_callbacks)
-    return Memory(weights, state * most, _COPY_BYTES * copied + states)
+    return Memory(weights, round(state * most), each.weight * copied + states, round(each.host * most))
 
 
 def plan(trainer: Trainer, module: ContinualLMM) -> RenderableType:
@@ -105,13 +105,22 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
         "memory",
         f"{size_text(memory.total)}{spread}: weights {size_text(memory.weights)}, gradients and optimizer "
         f"{size_text(memory.state)}"
-        f"{f', kept by callbacks {size_text(memory.copies)}' if memory.copies else ''}; activations come on top",
+        f"{f', kept by callbacks {size_text(memory.copies)}' if memory.copies else ''}; activations come on top"
+        f"{f'; moments in the host’s memory {size_text(memory.host)}' if memory.host else ''}",
     )
+    if rounding := rounding_of(module.hparams):
+        merges = "; what merges or averages weights rounds to nearest"
+        moved = any(mitigation.moves_weights() for mitigation in module.mitigations)
+        yield "trains in", f"bf16, updates rounded by {rounding} rounding{merges if moved else ''}"
     disk = disk_of(module)
     yield (
         "disk",
         f"{size_text(disk.total)}: checkpoints {size_text(disk.last)}, stages {size_text(disk.stages)}; "
         f"{size_text(free_bytes(module.run_path))} free",
+    )
+    yield (
+        "checkpoints",
+        f"are copied into host memory, {size_text(disk.last // (KEPT + 1))} in all, and written while training goes on",
     )
     device = module.device.type if trainer.world_size == 1 else f"{trainer.world_size} × {module.device.type}"
     strategy = type(trainer.strategy).__name__.removesuffix("Strategy").replace("SingleDevice", "one process")

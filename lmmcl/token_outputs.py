@@ -1,18 +1,20 @@
 """What the model says at the answer tokens, or at all: hidden states and labels, with logits made a chunk at a time."""
 
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lmmcl.data.batch import IGNORED
+from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.liger import CROSS_ENTROPY
+from lmmcl.logit_rows import HeadFunction, RowFunction, TokenFunction, over_rows, rows_at_once, with_logits
+from lmmcl.losses import cross_entropy
 
-TokenFunction = Callable[..., Tensor]
-
-_LOGITS_AT_ONCE = 1 << 26
-"""Elements of one chunk of logits: 256 MiB in fp32, 441 tokens of a vocabulary of 152,064."""
+_LOGITS_AT_ONCE = 1 << 25
+"""Elements of one chunk of logits: 64 MiB in bf16, 220 tokens of a vocabulary of 152,064."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class TokenOutputs:
         vocabulary: number of logits.
         everywhere: the same at every token of a sequence (prompt, picture and answer), from the same forward; None
             where nobody asked for it.
+        frozen: whether no parameter of the head takes a gradient.
+        liger: whether Liger's kernels may be used, where they can be.
     """
 
     hidden: Tensor
@@ -35,6 +39,9 @@ class TokenOutputs:
     head: Callable[[Tensor], Tensor]
     vocabulary: int
     everywhere: "TokenOutputs | None" = None
+    frozen: bool = False
+    liger: bool = True
+    _logits: list[Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return int(self.labels.numel())
@@ -42,29 +49,61 @@ class TokenOutputs:
     def map(self, function: TokenFunction, *others: "TokenOutputs", beside: Sequence[Tensor] = ()) -> Tensor:
         """Applies a function of logits to every token without holding more than a chunk of logits.
 
+        Where a gradient is asked for, that of the function is taken at once, row by row, and scaled in the backward
+        pass: a result must be one number that depends on its own token alone, and on nothing else that learns.
+
         Args:
-            function: called as ``function(logits, labels, *other_logits, *beside)`` with logits (chunk, vocabulary)
-                and labels (chunk,); returns (chunk,) or (chunk, n).
+            function: called as ``function(logits, labels, *other_logits, *beside)`` with logits (rows, vocabulary)
+                and labels (rows,), as many rows at a time as it likes best; returns (rows,), or without a gradient
+                (rows, n).
             others: outputs of other weights at the same tokens; their logits follow the labels, without a gradient.
-            beside: tensors (tokens, ...) that the function gets a chunk at a time, too.
+            beside: tensors (tokens, ...) that the function gets as many rows of, too.
 
         Returns:
             the function's results for all tokens, in their order.
         """
+        if function is cross_entropy and self.liger:
+            function = CROSS_ENTROPY
         size = max(1, _LOGITS_AT_ONCE // self.vocabulary)
-
-        def apply(hidden: Tensor, labels: Tensor, *more: Tensor) -> Tensor:
-            other_hidden, along = more[: len(others)], more[len(others) :]
-            with torch.no_grad():
-                other_logits = [other.head(part) for other, part in zip(others, other_hidden, strict=True)]
-            return function(self.head(hidden), labels, *other_logits, *along)
-
-        columns = (self.hidden, self.labels, *(other.hidden for other in others), *beside)
+        heads = [other.head for other in others]
+        columns = (self.labels, *(other.hidden for other in others), *beside)
         if len(self) <= size:
-            return apply(*columns)
-        chunks = zip(*(column.split(size) for column in columns), strict=True)
-        # Recomputed in the backward pass: otherwise every chunk's logits would live until then.
+            return _of_rows(function, self._kept_logits(), with_logits(columns, heads))
+        if self.frozen and self.hidden.requires_grad and torch.is_grad_enabled():
+            return HeadFunction.apply(self.hidden, self.head, function, size, heads, *columns)  # type: ignore[no-any-return, no-untyped-call]  # torch's apply is untyped
+
+        def apply(hidden: Tensor, *along: Tensor) -> Tensor:
+            return _of_rows(function, self.head(hidden), with_logits(along, heads))
+
+        chunks = zip(*(column.split(size) for column in (self.hidden, *columns)), strict=True)
+        # Recomputed in the backward pass, where the head learns: its gradient needs what is upstream of every token.
         return torch.cat([checkpoint(apply, *chunk, use_reentrant=False) for chunk in chunks])
+
+    def _kept_logits(self) -> Tensor:
+        """The logits of all tokens; where there is a gradient, one product serves all functions until its backward."""
+        if self._logits and torch.is_grad_enabled():
+            return self._logits[0]
+        logits = self.head(self.hidden)
+        if logits.requires_grad:
+            self._logits.append(logits)
+            mine = weakref.ref(self)
+            logits.register_hook(lambda gradient: _forget(mine()))
+        return logits
+
+
+def _forget(outputs: TokenOutputs | None) -> None:
+    """After a backward pass, which frees what the product was made of."""
+    if outputs is not None:
+        outputs._logits.clear()
+
+
+def _of_rows(function: TokenFunction, logits: Tensor, columns: Sequence[Tensor]) -> Tensor:
+    """A function of logits and other columns, a few rows at a time."""
+    if not (logits.requires_grad and torch.is_grad_enabled()):
+        return over_rows(function, logits, columns, gradient=False)[0]
+    if len(logits) <= rows_at_once(logits.device, logits.shape[-1]):
+        return function(logits, *columns)
+    return RowFunction.apply(logits, function, *columns)  # type: ignore[no-any-return, no-untyped-call]  # torch's apply is untyped
 
 
 class AnswerHook:
@@ -117,37 +156,43 @@ class AnswerHook:
             self._wanted, self._hidden = (), []
 
 
-def answer_tokens(labels: Tensor) -> tuple[Tensor, Tensor]:
+def answer_tokens(labels: Tensor, segments: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Labels and sample indices of all answer tokens of a batch, in the order of ``AnswerHook.collect``.
 
     Args:
-        labels: (batch, length).
+        labels: (sequences, length).
+        segments: (sequences, length) the sample at every position; None: every sequence is one.
 
     Returns:
         labels (tokens,) and the index of each token's sample (tokens,).
     """
-    return tokens_at(labels, labels != IGNORED)
+    return tokens_at(labels, labels != IGNORED, segments)
 
 
-def tokens_at(tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def tokens_at(tokens: Tensor, wanted: Tensor, segments: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Wanted tokens of a batch and their sample indices, in the order of ``AnswerHook.collect_at``.
 
     Args:
-        tokens: (batch, length).
-        wanted: (batch, length), True at a token to be predicted; that of the first position never is.
+        tokens: (sequences, length).
+        wanted: (sequences, length), True at a token to be predicted; that of the first position never is.
+        segments: (sequences, length) the sample at every position; None: every sequence is one.
 
     Returns:
         tokens (tokens,) and the index of each token's sample (tokens,).
     """
     wanted = wanted[:, 1:]
-    return tokens[:, 1:][wanted], wanted.nonzero()[:, 0]
+    samples = wanted.nonzero()[:, 0] if segments is None else segments[:, 1:][wanted]
+    return tokens[:, 1:][wanted], samples
 
 
-def every_token(labels: Tensor, attention_mask: Tensor) -> Tensor:
-    """Where the tokens of a batch's samples are, (batch, length): no padding, and no filler, which has no answer.
+def every_token(batch: Batch) -> Tensor:
+    """Where the tokens of a batch's samples are, (sequences, length): no padding, and no filler, which has no answer.
 
-    Args:
-        labels: (batch, length).
-        attention_mask: (batch, length).
+    Of a packed batch without the first of each sample, which nothing predicts, as none predicts that of a sequence.
     """
-    return attention_mask.bool() & (labels != IGNORED).any(dim=1, keepdim=True)
+    assert batch.labels is not None
+    learned = batch.per_sample(batch.labels != IGNORED) > 0
+    if batch.segments is None:
+        return batch.mask() & learned[:, None]
+    behind_the_first: Tensor = batch.inputs["position_ids"] > 0
+    return batch.mask() & learned[batch.segments.clamp(min=0)] & behind_the_first

@@ -8,7 +8,14 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from lmmcl.world.mini import write_skeleton
 
 
-def tiny_checkpoint(folder: str | Path, *, seed: int = 0, hidden: int = 32, layers: int = 2) -> Path:
+def tiny_checkpoint(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    hidden: int = 32,
+    layers: int = 2,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
     """Writes a whole Hugging Face folder with seeded random weights and returns it."""
     folder = write_skeleton(
         folder,
@@ -24,5 +31,5 @@ def tiny_checkpoint(folder: str | Path, *, seed: int = 0, hidden: int = 32, laye
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
-    model.save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
     return folder

@@ -70,6 +70,12 @@ class LoRA(Mitigation):
         return [Copy(self._adapters.base_bytes(), in_stage=True)] if self.at_end == "merge" else []
 
     @override
+    def writes_frozen(self) -> str | None:
+        return (
+            "at_end: merge writes into frozen weights; use at_end: keep." if self.at_end == "merge" else None
+        )
+
+    @override
     def conflict(self, other: Mitigation) -> str | None:
         return refusal(self, other)
 

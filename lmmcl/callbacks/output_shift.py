@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -247,11 +248,12 @@ class OutputShift(StageCallback):
 
     def _mean(self, module: ContinualLMM) -> Tensor:
         """Mean log-probability of every word over the tokens that calibrate, (vocabulary,) in fp32."""
-        sums: list[Tensor] = []
+        total = torch.zeros((), device=module.device)
         tokens = 0
 
         def add(logits: Tensor, labels: Tensor) -> Tensor:
-            sums.append(logits.float().log_softmax(dim=-1).sum(dim=0))
+            nonlocal total
+            total = total + logits.float().log_softmax(dim=-1).sum(dim=0)
             return torch.zeros_like(labels)
 
         with module.inference(gather=False):
@@ -260,7 +262,7 @@ class OutputShift(StageCallback):
                 outputs.map(add)
                 tokens += len(outputs)
             module.free_gathered()
-        return torch.stack(sums).sum(dim=0) / tokens
+        return total / tokens
 
     def read(self, module: ContinualLMM, correction: Tensor) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Means over the scored tokens: ``TV`` and ``KL`` by class, and the gold answers' loss; collective.
@@ -277,8 +279,8 @@ class OutputShift(StageCallback):
         classes = [torch.tensor(ids, dtype=torch.long, device=module.device) for ids in parts.values()]
         of_base = {k.removeprefix(_HEAD): t for k, t in self.tensors.items() if k.startswith(_HEAD)}
 
-        def function(logits: Tensor, labels: Tensor, hidden: Tensor) -> Tensor:
-            base, present = (z.float().log_softmax(dim=-1) for z in (head(hidden), logits))
+        def function(logits: Tensor, labels: Tensor, before: Tensor) -> Tensor:
+            base, present = (z.float().log_softmax(dim=-1) for z in (before, logits))
             corrected = (logits.float() + correction).log_softmax(dim=-1)
             losses = [functional.nll_loss(q, labels, reduction="none") for q in (base, present, corrected)]
             return torch.cat([shift_by_class(base, present, classes), torch.stack(losses, dim=-1)], dim=-1)
@@ -290,9 +292,8 @@ class OutputShift(StageCallback):
             head = module.head_with(of_base)
             for batch in self._batches(module, 1):
                 outputs = module.token_outputs(batch)
-                found.append(
-                    outputs.map(function, beside=[self.tensors[_HIDDEN][done : done + len(outputs)]])
-                )
+                hidden = self.tensors[_HIDDEN][done : done + len(outputs)]
+                found.append(outputs.map(function, replace(outputs, hidden=hidden, head=head)))
                 rows.append(outputs.samples + asked)
                 done += len(outputs)
                 asked += self.batch_size

@@ -8,8 +8,10 @@ from typing import Any
 
 _VISION_BYTES = 34
 """Bytes a token and unit of width that a classic transformer block keeps in 16 bit (arXiv 2205.05198, equation 1)."""
-_LOGITS_AT_ONCE = 1 << 26
+_LOGITS_AT_ONCE = 1 << 25
 """Logits of one chunk of answer tokens (`lmmcl.token_outputs`)."""
+_ROWS_AT_ONCE = 1 << 23
+"""Logits that a loss gets at once on a GPU (`lmmcl.logit_rows`)."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def training_bytes(
     length: int,
     pixels: int,
     answers: int,
-    checkpointing: bool,
+    checkpointing: Collection[str],
     eager: bool,
     each: int = 2,
 ) -> int:
@@ -140,7 +142,7 @@ def training_bytes(
         length: of its longest sample.
         pixels: numbers that its pictures put into the vision tower.
         answers: its answer tokens.
-        checkpointing: ``model.activation_checkpointing``.
+        checkpointing: parts whose activations are computed again: ``vision``, ``llm``.
         eager: the attention writes its scores out.
         each: bytes of a number.
     """
@@ -149,13 +151,13 @@ def training_bytes(
     patches = pixels // shape.patch
     block = _VISION_BYTES * each / 2 * shape.vision_hidden * patches if {"vision"} & set(trained) else 0.0
     blocks = shape.vision_layers
-    if checkpointing:
-        kept = layers * each * shape.hidden * tokens + layer
-        kept += blocks * each * shape.vision_hidden * patches + block if block else 0.0
-    else:
-        kept = layers * layer + blocks * block
-    # A chunk of logits in fp32, its softmax and its gradient.
-    logits = 3 * 4 * min(_LOGITS_AT_ONCE, answers * shape.vocabulary)
+    kept = layers * each * shape.hidden * tokens + layer if "llm" in checkpointing else layers * layer
+    if block:
+        again = blocks * each * shape.vision_hidden * patches + block
+        kept += again if "vision" in checkpointing else blocks * block
+    # A chunk of logits, their gradient, and that scaled; of a few rows, what a loss makes in fp32.
+    chunk = min(_LOGITS_AT_ONCE, answers * shape.vocabulary)
+    logits = 3 * each * chunk + 4 * 4 * min(_ROWS_AT_ONCE, chunk)
     return round(kept + logits)
 
 

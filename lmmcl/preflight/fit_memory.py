@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from lmmcl.preflight.finding import Finding
 from lmmcl.preflight.memory import Load, Need, Place
 from lmmcl.recipe_table import size_text
+from lmmcl.recomputed import PARTS, parts_of
 
 _TIGHT = 0.9
 """Share of a GPU's memory from which it is tight: the driver, the libraries and fragments take the rest."""
@@ -41,7 +42,7 @@ def check_memory(need: Need, place: Place, load: Load | None, known: bool = True
     else:
         other = (
             ""
-            if place.checkpointing
+            if parts_of(place.checkpointing) == set(PARTS)
             else f", {size_text(need.checkpointed)} with model.activation_checkpointing"
         )
         largest = f"{load.samples} × {load.length:,} tokens{other}"

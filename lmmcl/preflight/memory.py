@@ -6,9 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmmcl.anatomy import Anatomy
+from lmmcl.frozen_linear import BLOCK
 from lmmcl.landmarks import prefixes
 from lmmcl.mitigation import Mitigation, StageCallback, copied_elements
 from lmmcl.preflight.activations import Shape, generation_bytes, training_bytes
+from lmmcl.recomputed import PARTS, parts_of
+from lmmcl.trained_bytes import PLAIN, TrainedBytes
 from lmmcl.widths import Widths
 
 
@@ -19,20 +22,31 @@ class Place:
     Args:
         strategy: ``single``, ``ddp`` or ``fsdp2``.
         world: processes, one on each device.
+        tensor_parallel: processes that take the same rows and cut the decoder's projections among themselves.
         bf16: forwards compute in bf16 (``bf16-mixed``), else in fp32.
         eager: the attention writes its scores out.
         checkpointing: ``model.activation_checkpointing``.
         callbacks: of the run that hear about stages; each says what it keeps (`StageCallback.copies`).
         device: bytes of one device's memory; None: not known.
+        each: bytes of a trained parameter, by ``model.train_dtype`` and ``model.optimizer``.
+        frozen_bits: ``model.frozen_bits``.
     """
 
     strategy: str = "single"
     world: int = 1
+    tensor_parallel: int = 1
     bf16: bool = True
     eager: bool = False
-    checkpointing: bool = False
+    checkpointing: bool | Collection[str] = False
     callbacks: Sequence[StageCallback] = ()
     device: int | None = None
+    each: TrainedBytes = PLAIN
+    frozen_bits: int | None = None
+
+    @property
+    def shares(self) -> int:
+        """Into how many parts the rows are dealt."""
+        return self.world // self.tensor_parallel
 
     @property
     def mitigations(self) -> list[Mitigation]:
@@ -110,7 +124,7 @@ def need_of(
     load: Load | None,
     widths: Widths | None = None,
 ) -> Need:
-    """Bytes on each device: 16 a trained parameter (master 4, gradient 4, moments 8), else the checkpoint's size.
+    """Bytes on each device: a trained parameter's (`TrainedBytes`: 16 as a rule), else the checkpoint's size.
 
     On FSDP2 all of these are shared out over the processes; beside them stand the root unit and two layers, gathered.
 
@@ -126,35 +140,63 @@ def need_of(
     numel = anatomy.numel
     ever = {name for names in trained for name in names}
     most = max((sum(numel[name] for name in names) for names in trained), default=0)
-    held = sum(
-        count * (4 if name in ever or not place.bf16 else frozen_bytes) for name, count in numel.items()
-    )
-    share = place.world if place.strategy == "fsdp2" else 1
+    sharded = place.strategy == "fsdp2" and place.world > 1
+    share = place.world if sharded else 1
+    of_frozen = frozen_bytes if place.bf16 else 4
+    sizes = {n: count * (place.each.weight if n in ever else of_frozen) for n, count in numel.items()}
+    if bits := place.frozen_bits:
+        layers = {
+            n for n in numel if n not in ever and anatomy.group_of(n).startswith(("llm.attn.", "llm.mlp."))
+        }
+        sizes |= {n: numel[n] * (bits * BLOCK // 8 + 4) // BLOCK for n in layers}
+    held = _on_each(anatomy, place, sizes)
+
+    def most_of(size: float) -> int:
+        """Of so many bytes a parameter, what one process holds in the task that trains most."""
+        tasks = ({name: round(size * numel[name]) for name in names} for names in trained)
+        return max((_on_each(anatomy, place, task) for task in tasks), default=0)
+
     each = 2 if place.bf16 else 4
-    gathered = _gathered(anatomy, each) if share > 1 else 0
-    cast = 2 * most if place.bf16 and share == 1 else 0
-    kept = {
-        checkpointing: _activations(anatomy, shape, trained, place, load, each, checkpointing)
-        for checkpointing in (False, True)
-    }
+    gathered = _gathered(anatomy, each, place) if sharded else 0
+    cast = 2 * most if place.bf16 and share == 1 and place.each.weight == 4 else 0
+    kept, recomputed = (
+        _activations(anatomy, shape, trained, place, load, each, parts)
+        for parts in (parts_of(place.checkpointing), PARTS)
+    )
     generation = (
         0 if shape is None or load is None else generation_bytes(shape, load.prompts * load.prompt, each)
     )
     states = 0 if widths is None else sum(one.state_bytes(widths) for one in place.callbacks)
-    whole = each * sum(numel.values()) if share > 1 else cast
+    whole = each * _cut(anatomy, place, numel) if sharded else cast
     return Need(
-        weights=held // share,
+        weights=held,
         copies=gathered or cast,
-        gradients=(8 if place.strategy == "ddp" else 4) * most // share,
-        optimizer=8 * most // share,
-        kept=4 * copied_elements(place.callbacks, numel, trained) // share + states,
-        activations=kept[place.checkpointing],
-        checkpointed=kept[True],
+        gradients=most_of((2 if place.strategy == "ddp" else 1) * place.each.gradient),
+        optimizer=most_of(place.each.optimizer),
+        kept=place.each.weight * copied_elements(place.callbacks, numel, trained) // share + states,
+        activations=kept,
+        checkpointed=recomputed,
         generation=whole + generation,
     )
 
 
-def _gathered(anatomy: Anatomy, each: int) -> int:
+def _is_cut(anatomy: Anatomy, name: str, place: Place) -> bool:
+    """Whether a tensor-parallel group cuts it: the projections of the decoder's layers."""
+    return place.tensor_parallel > 1 and anatomy.group_of(name).startswith(("llm.attn.", "llm.mlp."))
+
+
+def _cut(anatomy: Anatomy, place: Place, counts: Mapping[str, int]) -> int:
+    """Of tensors that are gathered, what one process of a tensor-parallel group holds."""
+    cut = sum(count for name, count in counts.items() if _is_cut(anatomy, name, place))
+    return sum(counts.values()) - cut + cut // place.tensor_parallel
+
+
+def _on_each(anatomy: Anatomy, place: Place, counts: Mapping[str, int]) -> int:
+    """Of tensors as they are held between two forwards, what one process holds."""
+    return _cut(anatomy, place, counts) // (place.shares if place.strategy == "fsdp2" else 1)
+
+
+def _gathered(anatomy: Anatomy, each: int, place: Place) -> int:
     """The root unit, which stays gathered, and two layers: one at work, one on its way."""
     units = dict.fromkeys((*anatomy.decoder_layers, *anatomy.vision_blocks), 0)
     root = 0
@@ -163,7 +205,7 @@ def _gathered(anatomy: Anatomy, each: int) -> int:
         if unit is None:
             root += count
         else:
-            units[unit] += count
+            units[unit] += count // place.tensor_parallel if _is_cut(anatomy, name, place) else count
     return each * (root + 2 * max(units.values(), default=0))
 
 
@@ -174,7 +216,7 @@ def _activations(
     place: Place,
     load: Load | None,
     each: int,
-    checkpointing: bool,
+    checkpointing: Collection[str],
 ) -> int:
     """Of the task that keeps most."""
     if shape is None or load is None:

@@ -113,7 +113,7 @@ def check_all(
     if module is not None and model is not None and data is not None:
         yield from _of_model(module, data, model, place, scanned, lengths, prompts)
     if data is not None:
-        yield from check_steps(data, place.world, place.mitigations)
+        yield from check_steps(data, place.shares, place.mitigations)
         yield from check_duplicates(scanned)
 
 
@@ -158,7 +158,7 @@ def _of_model(
     widths = Widths.of(config, anatomy, trained, place.bf16)
     need = need_of(anatomy, shape, trained, frozen, place, load, widths)
     yield from check_memory(need, place, load, shape is not None)
-    yield from check_space(module.run_path, anatomy.numel, trained, place.callbacks, widths)
+    yield from check_space(module.run_path, anatomy.numel, trained, place.callbacks, widths, place.each)
 
 
 def _load(
@@ -169,11 +169,14 @@ def _load(
     measured = [one for one in lengths if one.part.part.part != "train"]
     if not training or not measured:
         return None
-    samples = data.micro_batch_size or -(-_samples_of_step(data, place) // place.world)
+    samples = data.micro_batch_size or -(-_samples_of_step(data, place) // place.shares)
+    longest = max(one.longest for one in training)
+    if data.layout.tokens is not None:
+        samples = min(samples, max(1, data.layout.tokens // max(1, longest)))
     answers = [row.answer_tokens for one in training for row in one.part.seen]
     return Load(
         samples,
-        max(one.longest for one in training),
+        longest,
         max(one.pixels for one in training),
         max(answers, default=0),
         prompts,

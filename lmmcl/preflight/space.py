@@ -9,6 +9,7 @@ from lmmcl.disk import disk_need, free_bytes
 from lmmcl.mitigation import StageCallback
 from lmmcl.preflight.finding import Finding
 from lmmcl.recipe_table import size_text
+from lmmcl.trained_bytes import PLAIN, TrainedBytes
 from lmmcl.widths import Widths
 
 _TIGHT = 0.9
@@ -21,6 +22,7 @@ def check_space(
     trained: Sequence[Mapping[str, str]],
     callbacks: Sequence[StageCallback] = (),
     widths: Widths | None = None,
+    each: TrainedBytes = PLAIN,
 ) -> Iterator[Finding]:
     """Compares what the sequence will write with what is free.
 
@@ -30,8 +32,9 @@ def check_space(
         trained: what each task trains, in order.
         callbacks: of the run that hear about stages.
         widths: of the model.
+        each: bytes of a trained parameter.
     """
-    need, free = disk_need(numel, trained, callbacks, widths), free_bytes(run)
+    need, free = disk_need(numel, trained, callbacks, widths, each), free_bytes(run)
     text = (
         f"{size_text(need.total)} (checkpoints {size_text(need.last)}, stages {size_text(need.stages)}) of "
         f"{size_text(free)} free in {run}"

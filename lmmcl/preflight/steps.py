@@ -43,6 +43,8 @@ def check_steps(
         total += ahead.steps
         epochs = f"{task.epochs} epoch{'s' if task.epochs > 1 else ''}"
         each = f", {forwards} forwards each" if forwards > 1 else ""
+        if data.layout.tokens is not None:
+            each = f", in forwards of {data.layout.tokens:,} tokens"
         mixed = f" of {ahead.own:,}, mixed" if len(ahead.rows) != ahead.own else ""
         joining = f" and {ahead.joining:,} that join" if ahead.joining else ""
         text = (

@@ -21,11 +21,13 @@ from lmmcl.forward import AnswerForward
 from lmmcl.loading import hold_masters
 from lmmcl.losses import cross_entropy
 from lmmcl.model import ContinualLMM
-from lmmcl.optimizer import adamw
+from lmmcl.optimizer import optimizer_of
 from lmmcl.preflight.adapters import Adapted
 from lmmcl.preflight.finding import Finding
 from lmmcl.preflight.memory import Place
 from lmmcl.preflight.steps import measured_rows
+from lmmcl.recomputed import parts_of, recompute
+from lmmcl.trained_bytes import rounding_of
 from lmmcl.weights import parameters_of
 
 _STEPS = 3
@@ -55,13 +57,15 @@ class _Rehearsal:
         attention = module.hparams["attn_implementation"] or ("eager" if device.type == "cpu" else None)
         model: Any = module.checkpoint.model(not place.bf16, module.hparams["seed"], attention)
         self.model = model
-        self.adapted = Adapted(module, data, self.model, Anatomy.of(self.model), place.mitigations)
+        anatomy = Anatomy.of(self.model)
+        self.adapted = Adapted(module, data, self.model, anatomy, place.mitigations)
         self.trained = self.adapted.trained
-        hold_masters(self.model, {name for names in self.trained for name in names}, not place.bf16)
+        ever = {name for names in self.trained for name in names}
+        dtype = torch.float32 if rounding_of(module.hparams) is None else torch.bfloat16
+        hold_masters(self.model, ever, not place.bf16, dtype)
         self.model.to(device)
         self.forwards = AnswerForward(self.model, place.bf16)
-        if place.checkpointing:
-            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        recompute(self.model, anatomy, ever, parts_of(place.checkpointing))
         data.attach(module.processor, module.max_length)
 
     def step(self, index: int) -> float:
@@ -76,18 +80,18 @@ class _Rehearsal:
         self.model.train()
         parameters = {name: p for name, p in parameters_of(self.model).items() if name in names}
         # At a rate of 0 the weights stay as they are, and every task is timed on the same ones.
-        optimizer = adamw(parameters, dict.fromkeys(parameters, 0.0), 0.0, (0.9, 0.999))
+        optimizer = optimizer_of(self.module.hparams, parameters, dict.fromkeys(parameters, 0.0), "preflight")
         ahead = foresee(self.data, index, self.place.mitigations)
         self.data.begin(index, ahead.rows, 0, 0, ahead.joined)
-        each = self.data.accumulate(self.place.world, index, ahead.joined)
-        batches = iter(self.data.loader(0, self.place.world))
+        each = self.data.accumulate(self.place.shares, index, ahead.joined)
+        batches = iter(self.data.loader(0, self.place.shares))
         taken: list[float] = []
         while len(taken) < _STEPS:
             start = time.perf_counter()
             window = list(islice(batches, each))
             if not window:
                 break
-            for batch in window:
+            for batch in (batch for batch in window if not batch.idle):
                 with self.forwards.autocast():
                     loss = self.forwards.token_outputs(batch.to(self.device)).map(cross_entropy).sum()
                 loss.backward()
@@ -153,7 +157,7 @@ def check_time(
     }
     stages = len(data.tasks) + 1
     evaluation = {
-        task.name: pace.answers[task.name] * measured_rows(data, task) * stages / place.world
+        task.name: pace.answers[task.name] * measured_rows(data, task) * stages / place.shares
         for task in (*data.tasks, *data.held_out)
     }
     mitigations = ", of mitigations only their rows," if place.mitigations else ""

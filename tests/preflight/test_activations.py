@@ -1,5 +1,6 @@
 """Estimated activations, against what autograd keeps of a real decoder."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
 from lmmcl.adapters.experts import Mixture
 from lmmcl.preflight.activations import Shape, generation_bytes, layer_bytes, training_bytes
+from lmmcl.recomputed import PARTS
 
 LAYERS, TOKENS, SAMPLES = 3, 256, 2
 SHAPE = Shape(hidden=256, layers=LAYERS, inner=1024, queries=256, keys=64, heads=8, vocabulary=100)
@@ -89,7 +91,7 @@ def test_a_layer_with_a_copy_of_its_mlp_keeps_what_both_need(trained: set[str]) 
 
 
 def total(
-    checkpointing: bool = False, first: int = 0, trained: set[str] | None = None, pixels: int = 0
+    checkpointing: Collection[str] = (), first: int = 0, trained: set[str] | None = None, pixels: int = 0
 ) -> int:
     return training_bytes(
         SHAPE,
@@ -110,12 +112,12 @@ def test_layers_below_the_first_trained_one_keep_nothing() -> None:
 
 def test_checkpointing_keeps_one_layer_and_the_inputs_of_all() -> None:
     one = layer_bytes(SHAPE, {"llm.attn.q"}, TOKENS, eager=False) * SAMPLES * TOKENS
-    assert total(checkpointing=True) == round(one + LAYERS * 2 * SHAPE.hidden * SAMPLES * TOKENS)
+    assert total(checkpointing=PARTS) == round(one + LAYERS * 2 * SHAPE.hidden * SAMPLES * TOKENS)
 
 
 def test_a_frozen_vision_tower_keeps_nothing_and_a_trained_one_34_bytes_a_token_and_width() -> None:
     shape = Shape(256, LAYERS, 1024, 256, 64, 8, 100, vision_hidden=64, vision_layers=5, patch=3 * 14 * 14)
-    options = {"first": 0, "tokens": 1, "length": 1, "answers": 0, "checkpointing": False, "eager": False}
+    options = {"first": 0, "tokens": 1, "length": 1, "answers": 0, "checkpointing": (), "eager": False}
     frozen, trained = (
         training_bytes(shape, {group}, pixels=10 * shape.patch, **options)  # type: ignore[arg-type]  # of several kinds
         for group in ("llm.norm", "vision")

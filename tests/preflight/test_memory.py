@@ -81,6 +81,16 @@ def test_fsdp2_shares_the_state_out_and_gathers_two_layers_and_the_root() -> Non
     assert shared.copies == 2 * (root + 2 * layer)
 
 
+def test_a_tensor_parallel_group_gathers_its_part_of_the_layers_and_takes_the_same_rows() -> None:
+    anatomy, _ = model()
+    apart, groups = need(Place("fsdp2", 8)), need(Place("fsdp2", 8, tensor_parallel=2))
+    layer = [name for name in anatomy.numel if ".layers.3." in name and "language" in name]
+    cut = sum(anatomy.numel[n] for n in layer if anatomy.group_of(n).startswith(("llm.attn.", "llm.mlp.")))
+    assert apart.copies - groups.copies == 2 * 2 * (cut - cut // 2)
+    assert apart.state < groups.state < 2 * apart.state  # what is not cut lies in 4 shards instead of 8
+    assert (Place("fsdp2", 8).shares, Place("fsdp2", 8, tensor_parallel=2).shares) == (8, 4)
+
+
 def test_checkpointing_is_told_beside_the_plain_number_and_taken_where_it_is_set() -> None:
     load = Load(samples=4, length=2000, pixels=0, answers=8, prompts=8, prompt=2000)
     plain, set_ = need(Place(), load=load), need(Place(checkpointing=True), load=load)
