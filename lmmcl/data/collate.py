@@ -243,5 +243,5 @@ def answer_tokens(batch: Batch, joined: int | None = None) -> int:
     """
     if batch.labels is None:
         return 0
-    learned = (batch.labels != IGNORED).sum(1)
+    learned = batch.per_sample(batch.labels != IGNORED)
     return int((learned if joined is None else learned[batch.extras[JOINED] == joined]).sum())

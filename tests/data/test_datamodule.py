@@ -61,6 +61,11 @@ def serve(
         ({"held_out": "chart"}, r"held_out: \[chart\]"),
         ({"batch_size": 0}, "data.batch_size .* from 1, got 0"),
         ({"micro_batch_size": 0}, "data.micro_batch_size .* from 1, got 0"),
+        ({"micro_batch_tokens": 0}, "data.micro_batch_tokens .* from 1, got 0"),
+        (
+            {"micro_batch_tokens": 9, "micro_batch_size": 8},
+            "data.micro_batch_size and .*tokens .* both .* 8 and 9; remove",
+        ),
         ({"micro_batch_size": 64}, "data.micro_batch_size .* got 64, and a has 32"),
         ({"tasks": [task(batch_size=4)], "micro_batch_size": 8}, "data.micro_batch_size .* a has 4"),
         ({"seed": -1}, "data.seed"),
@@ -130,6 +135,11 @@ def test_forwards_per_step_follow_from_batch_micro_batch_and_processes(
     world: int, micro: int | None, expected: int
 ) -> None:
     assert TaskSequenceDataModule([task()], micro_batch_size=micro).accumulate(world, 0) == expected
+
+
+@pytest.mark.parametrize(("world", "expected"), [(1, 32), (2, 16), (3, 11)])
+def test_with_a_limit_of_tokens_every_sample_may_need_a_forward(world: int, expected: int) -> None:
+    assert TaskSequenceDataModule([task()], micro_batch_tokens=100).accumulate(world, 0) == expected
 
 
 def test_more_processes_than_samples_in_a_step_are_refused() -> None:
@@ -230,5 +240,8 @@ def test_the_fingerprint_is_plain_and_changes_with_what_changes_results() -> Non
         TaskSequenceDataModule([task(lmms_eval=exact_match)], scoring="lmms-eval"),
     ]
     assert all(data.fingerprint() != base for data in changed)
-    same = TaskSequenceDataModule([task()], micro_batch_size=4, num_workers=2, root=".")
-    assert same.fingerprint() == base
+    for same in (
+        TaskSequenceDataModule([task()], micro_batch_size=4, num_workers=2, root="."),
+        TaskSequenceDataModule([task()], micro_batch_tokens=4096, packing=True),
+    ):
+        assert same.fingerprint() == base

@@ -8,6 +8,7 @@ from lmmcl.data.batch import Batch
 from lmmcl.data.collate import FILLER_ID, Collator, answer_tokens
 from lmmcl.data.joined import JOINED, JoinedRows, RowsOfStep, join_windows
 from lmmcl.data.loader import TaskLoader, WindowDataset
+from lmmcl.data.micro_batches import PADDED, Layout
 from lmmcl.errors import UserError
 from tests.data.processors import CHATML_TOKENS, llava, simple
 
@@ -59,13 +60,16 @@ def test_every_window_gets_its_rows_behind_the_steps_before_it(grouped: bool) ->
             assert {place < 12 for place in window[:2]} == {True, False}
 
 
+@pytest.mark.parametrize("layout", [PADDED, Layout(packing=True)])
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 4), (2, 2), (4, 2)])
-def test_tokens_are_counted_by_set_on_any_number_of_processes(world: int, accumulate: int) -> None:
+def test_tokens_are_counted_by_set_on_any_number_of_processes(
+    world: int, accumulate: int, layout: Layout
+) -> None:
     rows, collator = RowsOfStep(OWN, SETS), Collator(PROCESSOR, None)
     plan = join_windows([list(range(6)), list(range(6, 12))], rows, None, 0, 0)
 
     def served(rank: int) -> list[Batch]:
-        return list(TaskLoader(WindowDataset(rows, plan, collator, rank, world, accumulate, SETS)))
+        return list(TaskLoader(WindowDataset(rows, plan, collator, rank, world, accumulate, SETS, layout)))
 
     ranks = [served(rank) for rank in range(world)]
     for step in range(2):

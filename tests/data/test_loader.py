@@ -9,6 +9,7 @@ import torch
 from lmmcl.data.batch import Batch
 from lmmcl.data.collate import FILLER_ID, Collator, OnTooLong, answer_tokens
 from lmmcl.data.loader import TaskLoader, WindowDataset
+from lmmcl.data.micro_batches import Layout
 from lmmcl.data.order import windows
 from lmmcl.errors import UserError
 from tests.data.processors import CHATML_TOKENS, llava, row, say, simple
@@ -115,3 +116,58 @@ def test_rows_too_long_are_dropped_counted_and_said(world: int, caplog: pytest.L
             dropped += served.dropped
     assert dropped == ["long"]
     assert "left out 1 rows of this process, the first: long" in caplog.text
+
+
+def by_tokens(world: int, rank: int, packing: bool = False, tokens: int = 60, **options: Any) -> TaskLoader:
+    collator = Collator(PROCESSOR, options.pop("max_length", None), options.pop("on_too_long", "error"))
+    plan = windows([len(str(one.messages)) for one in ROWS], 8, 3, 1, 0)
+    data = WindowDataset(ROWS, plan, collator, rank, world, -(-8 // world), layout=Layout(tokens, packing))
+    return TaskLoader(data, **options)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_limit_of_tokens_changes_no_window(world: int, packing: bool) -> None:
+    plan = loader().data.windows
+    each = -(-8 // world)
+    ranks = [list(by_tokens(world, rank, packing)) for rank in range(world)]
+    assert {len(batches) for batches in ranks} == {len(plan) * each}
+    for step, window in enumerate(plan):
+        of_step = [batches[step * each : (step + 1) * each] for batches in ranks]
+        ids = [name for batches in of_step for one in batches if not one.idle for name in real([one])]
+        assert sorted(ids) == sorted(ROWS[position].id for position in window)
+        assert sum(batches[0].window_tokens for batches in of_step) == sum(TOKENS[name] for name in ids)
+        for batches in of_step:
+            assert len({batch.window_tokens for batch in batches}) == 1
+            assert not batches[-1].idle, "the last one synchronises"
+            idle = [batch.idle for batch in batches]
+            assert idle == sorted(idle, reverse=True), "idle ones come first"
+            assert max(batch.mask().numel() for batch in batches) <= 60
+
+
+def test_all_processes_have_as_many_micro_batches_as_the_one_that_needs_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = [sum(not batch.idle for batch in list(by_tokens(2, rank))[:4]) for rank in range(2)]
+    monkeypatch.setattr("lmmcl.data.loader.most", lambda count: max(count, 3))
+    for rank in range(2):
+        first = list(by_tokens(2, rank))[:4]
+        assert sum(not batch.idle for batch in first) == max(3, alone[rank])
+        assert sum(batch.ids == (FILLER_ID,) and not batch.idle for batch in first) == max(0, 3 - alone[rank])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_rows_beyond_the_limit_of_tokens_are_told(workers: int, caplog: pytest.LogCaptureFixture) -> None:
+    served = by_tokens(1, 0, tokens=45, num_workers=workers)
+    with caplog.at_level(logging.WARNING):
+        assert sorted(real([batch for batch in served if not batch.idle])) == sorted(one.id for one in ROWS)
+    assert served.beyond
+    assert "data.micro_batch_tokens: " in caplog.text and served.beyond[0] in caplog.text
+
+
+def test_workers_bring_the_same_packed_batches() -> None:
+    pairs = zip(by_tokens(1, 0, True), by_tokens(1, 0, True, num_workers=2), strict=True)
+    for here, there in pairs:
+        assert here.ids == there.ids and here.idle == there.idle
+        assert all(torch.equal(here.inputs[key], there.inputs[key]) for key in here.inputs)
+        assert (here.segments is None) == (there.segments is None)

@@ -1,0 +1,58 @@
+"""The checksum of a prompt follows all that it is made of, and reads a file once."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from lmmcl.data.bad_row import RowError
+from lmmcl.data.picture import PictureFile
+from lmmcl.data.row import Row
+from lmmcl.data.row_content import RowContents
+
+
+def question(text: str) -> list[dict[str, Any]]:
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
+    return [user, {"role": "assistant", "content": [{"type": "text", "text": "yes"}]}]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_it_follows_the_question_and_the_picture_and_not_the_answer(file: Path) -> None:
+    row = Row("a", question("where?"), [file])
+    same = RowContents().prompt(row)
+    assert RowContents().prompt(replace(row, id="b", images=[PictureFile(file, "rows")])) == same
+    other = [row.messages[0], {"role": "assistant", "content": [{"type": "text", "text": "no"}]}]
+    assert RowContents().prompt(replace(row, messages=other)) == same
+    assert RowContents().prompt(replace(row, messages=question("what?"))) != same
+    assert RowContents().prompt(replace(row, images=[file, file])) != same
+    Image.new("RGB", (8, 8), "blue").save(file)
+    assert RowContents().prompt(row) != same
+
+
+def test_a_picture_that_lies_nowhere_is_known_by_its_pixels() -> None:
+    red, wide = Image.new("RGB", (8, 4), "red"), Image.new("RGB", (4, 8), "red")
+    row = Row("a", question("where?"), [red])
+    same = RowContents().prompt(row)
+    assert RowContents().prompt(replace(row, images=[lambda: red])) == same
+    assert RowContents().prompt(replace(row, images=[wide])) != same
+
+
+def test_a_file_that_stays_is_read_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents, row = RowContents(), Row("a", question("where?"), [file])
+    same = contents.prompt(row)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("read again"))
+    assert contents.prompt(row) == same
+
+
+def test_a_picture_outside_of_its_roots_is_not_read(file: Path, tmp_path: Path) -> None:
+    roots = (os.path.realpath(tmp_path / "elsewhere"),)
+    with pytest.raises(RowError, match="must lie in"):
+        RowContents().prompt(Row("a", question("where?"), [PictureFile(file, "rows", roots)]))
