@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 
+from lmmcl.anatomy import Anatomy
 from lmmcl.data.batch import IGNORED, Batch
 from lmmcl.logit_probe import measure_logit_transform
+from lmmcl.packed_inputs import inputs_of
+from lmmcl.picture_path import PicturePath
+from lmmcl.shared_pictures import SharedPictures
 from lmmcl.strategy import gathered, reshard
 from lmmcl.token_outputs import AnswerHook, TokenOutputs, answer_tokens, every_token, tokens_at
 from lmmcl.weights import parameters_of, swapped
@@ -24,16 +28,22 @@ class AnswerForward:
     Args:
         model: an image-text-to-text model of transformers, before it is sharded.
         bf16: whether forwards compute in bf16.
+        anatomy: of the model as it was loaded; None: forwards of one batch share nothing.
+        liger: whether Liger's kernels may be used, where they can be.
     """
 
-    def __init__(self, model: nn.Module, bf16: bool) -> None:
+    def __init__(
+        self, model: nn.Module, bf16: bool, anatomy: Anatomy | None = None, liger: bool = True
+    ) -> None:
         self._model = model
         self._bf16 = bf16
+        self._liger = liger
         self._transform = measure_logit_transform(model)
         head = model.get_output_embeddings()  # type: ignore[operator]  # transformers' models are untyped
         assert isinstance(head, nn.Module)
         self._head = head
         self._hook = AnswerHook(head)
+        self._shared = None if anatomy is None else SharedPictures(PicturePath(model, anatomy))
 
     @property
     def device(self) -> torch.device:
@@ -48,7 +58,7 @@ class AnswerForward:
             raise ValueError("token_outputs needs a batch with labels")
         wanted = [batch.labels != IGNORED]
         if everywhere:
-            wanted.append(every_token(batch.labels, batch.inputs["attention_mask"]))
+            wanted.append(every_token(batch))
         head: Callable[[Tensor], Tensor] = self.logits
         if weights is None:
             hidden = self._hidden(batch, wanted)
@@ -56,17 +66,28 @@ class AnswerForward:
             present = {n: p for n, p in parameters_of(self._model).items() if n in weights}
             head = self.head_with(weights)
             with swapped(present, weights), self.inference(gather=False):
-                hidden = self._hidden(batch, wanted)
+                hidden = self._hidden(batch, wanted, weights.keys())
                 self.free_gathered()
         words = self._transform.words
         every = None
         if everywhere:
-            tokens = tokens_at(batch.inputs["input_ids"], wanted[1])
-            every = TokenOutputs(hidden[1], *tokens, head, words)
-        return TokenOutputs(hidden[0], *answer_tokens(batch.labels), head, words, every)
+            tokens = tokens_at(batch.inputs["input_ids"], wanted[1], batch.segments)
+            every = TokenOutputs(
+                hidden[1], *tokens, head, words, frozen=self._frozen_head(), liger=self._liger
+            )
+        tokens = answer_tokens(batch.labels, batch.segments)
+        return TokenOutputs(hidden[0], *tokens, head, words, every, self._frozen_head(), self._liger)
 
-    def _hidden(self, batch: Batch, wanted: Sequence[Tensor]) -> list[Tensor]:
-        return self._hook.collect_at(lambda: self._model(**batch.inputs, use_cache=False), wanted)
+    def _frozen_head(self) -> bool:
+        return not any(parameter.requires_grad for parameter in self._head.parameters())
+
+    def _hidden(
+        self, batch: Batch, wanted: Sequence[Tensor], swapped: Collection[str] | None = None
+    ) -> list[Tensor]:
+        inputs = inputs_of(self._model, batch)
+        shared = nullcontext() if self._shared is None else self._shared.during(batch, swapped)
+        with shared:
+            return self._hook.collect_at(lambda: self._model(**inputs, use_cache=False), wanted)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (tokens, vocabulary) of hidden states (tokens, width)."""

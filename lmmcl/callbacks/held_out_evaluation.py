@@ -22,11 +22,12 @@ from lmmcl.evaluation.evaluator import Kept, evaluate
 from lmmcl.evaluation.flip_pictures import keep_flips
 from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.result import TaskResult
+from lmmcl.kept_prompts import KeptPrompts
+from lmmcl.logit_rows import TokenFunction
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
 from lmmcl.report.artefacts import write_artefacts
-from lmmcl.token_outputs import TokenFunction
 from lmmcl.widths import Widths
 
 _BASE = "canary_log_probabilities"
@@ -114,6 +115,7 @@ class HeldOutEvaluation(StageCallback):
         self.canary_samples = canary_samples
         self.part: Part = part
         self._canary: list[Batch] | None = None
+        self._prompts = KeptPrompts()
 
     @override
     def state_bytes(self, widths: Widths, on_disk: bool = False) -> int:
@@ -132,7 +134,7 @@ class HeldOutEvaluation(StageCallback):
             module,
             tasks,
             {task.name: data.eval_rows(task, self.part) for task in tasks},
-            data.collator.prompts,
+            self._prompts.of(module),
             batch_size=self.batch_size,
             kept=kept,
             stop=lambda: module.sequence.stop_requested,

@@ -17,6 +17,7 @@ from lmmcl.evaluation.lmms_import import lmms_harness
 from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.processes import from_first, in_order
 from lmmcl.evaluation.result import TaskResult
+from lmmcl.kept_prompts import KeptPrompts
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
@@ -74,6 +75,7 @@ class LmmsEval(StageCallback):
         self._loaded: dict[str, Any] = {}
         self._asked_as: dict[str, str] = {}
         self._noticed: set[str] = set()
+        self._prompts = KeptPrompts()
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -114,6 +116,7 @@ class LmmsEval(StageCallback):
             stage.predictions,
             {name: self._key(module, name, stage) for name in self._loaded},
         )
+        self._make = self._prompts.of(module)
         results = measured(
             module, list(self._loaded), lambda name: self._measure(trainer, module, name), kept
         )
@@ -137,7 +140,7 @@ class LmmsEval(StageCallback):
             found = answered(
                 module,
                 rows,
-                module.data.collator.prompts,
+                self._make,
                 max_new_tokens,
                 lengths=lengths,
                 batch_size=self.batch_size,

@@ -11,8 +11,10 @@ import torch
 from lmmcl.agreement import agree, agreed
 from lmmcl.data.batch import Batch
 from lmmcl.data.row import Row
+from lmmcl.data_parallel import share
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
+from lmmcl.evaluation.kept_features import Prompts
 from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.processes import anyone, from_first, in_order, world
 from lmmcl.evaluation.result import Example, TaskResult
@@ -32,6 +34,9 @@ __all__ = [
 
 Length = tuple[int, int]
 """How long a prompt is: its pictures, then its characters."""
+
+
+MakePrompts = Callable[[Sequence[Row]], Batch | Prompts]
 
 
 class Measured(Protocol):
@@ -118,7 +123,7 @@ def batches(lengths: Sequence[Length], batch_size: int) -> list[list[int]]:
 def answered(
     module: Speaker,
     rows: Sequence[Row],
-    prompts: Callable[[Sequence[Row]], Batch],
+    prompts: MakePrompts,
     max_new_tokens: int,
     *,
     lengths: Sequence[Length] | None = None,
@@ -135,7 +140,7 @@ def answered(
     Args:
         module: the model, its processor and its device.
         rows: at least one; the same on every process.
-        prompts: makes a left-padded batch of prompts.
+        prompts: makes a left-padded batch of prompts, or finds one with `KeptFeatures.prompts`.
         max_new_tokens: longest answer in tokens.
         lengths: of the rows, where `length` would have to open them to know.
         batch_size: rows in a batch on one process.
@@ -146,7 +151,7 @@ def answered(
         EvaluationStopped: ``stop`` said so.
         UserError: a row could not be answered on some process.
     """
-    rank, processes = world()
+    rank, processes = share()
     dealt = batches(lengths if lengths is not None else [length(row) for row in rows], batch_size)
     rounds = -(-len(dealt) // processes)
     mine = [dealt[i] if i < len(dealt) else [] for i in range(rank, rounds * processes, processes)]
@@ -162,10 +167,10 @@ def answered(
                 raise EvaluationStopped
             answers: list[str] = []
             try:
-                batch: Batch = coming.result()
+                batch: Batch | Prompts = coming.result()
                 if turn + 1 < rounds:
                     coming = collate(turn + 1)
-                answers = generate(module.model, module.processor, batch.to(module.device), max_new_tokens)
+                answers = _answers(module, batch, max_new_tokens)
             except Exception as failure:  # noqa: BLE001 - raised on every process, just below
                 error = failure
             if anyone(error is not None, module.device):
@@ -174,11 +179,17 @@ def answered(
             progress(min((turn + 1) * processes * batch_size, len(rows)))
 
 
+def _answers(module: Speaker, batch: Batch | Prompts, max_new_tokens: int) -> list[str]:
+    if isinstance(batch, Prompts):
+        return batch.by.answers(batch, max_new_tokens)
+    return generate(module.model, module.processor, batch.to(module.device), max_new_tokens)
+
+
 def evaluate_task(
     module: Speaker,
     task: Measured,
     rows: Sequence[Row],
-    prompts: Callable[[Sequence[Row]], Batch],
+    prompts: MakePrompts,
     *,
     batch_size: int = 32,
     stop: Callable[[], bool] = lambda: False,
@@ -190,7 +201,7 @@ def evaluate_task(
         module: the model, its processor and its device.
         task: name, scorer and longest answer.
         rows: the same on every process.
-        prompts: makes a left-padded batch of prompts.
+        prompts: makes a left-padded batch of prompts, or finds one with `KeptFeatures.prompts`.
         batch_size: rows in a batch on one process.
         stop: asked between batches; true on any process stops all.
         progress: called with task name, rows done on all processes, and all rows.
@@ -231,7 +242,7 @@ def evaluate(
     module: Speaker,
     tasks: Sequence[Measured],
     rows_by_task: Mapping[str, Sequence[Row]],
-    prompts: Callable[[Sequence[Row]], Batch],
+    prompts: MakePrompts,
     *,
     batch_size: int = 32,
     kept: Kept | None = None,
@@ -247,7 +258,7 @@ def evaluate(
         module: the model, its processor, its device and how to open it for inference.
         tasks: what to measure.
         rows_by_task: task name -> rows, the same on every process.
-        prompts: makes a left-padded batch of prompts.
+        prompts: makes a left-padded batch of prompts, or finds one with `KeptFeatures.prompts`.
         batch_size: rows in a batch on one process.
         kept: where results are looked up and written.
         stop: asked between batches; true on any process stops all.

@@ -1,0 +1,149 @@
+"""A folder of kept features: tensors under a key, mapped into memory, bounded in size, and never half written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+_FORGOTTEN = 3600
+"""Seconds after which a file that is still being written was left behind by a kill."""
+_FREE = 10 << 30
+"""Bytes of a disk that are left to checkpoints, or a tenth of a small disk."""
+
+
+class FeatureFolder:
+    """Entries of one folder, which several processes and runs may share.
+
+    An entry is one safetensors file, sealed with a checksum that is compared when this process first reads it. Where a
+    new one does not fit, those make room that this process has not used since it began (or since `release`), the
+    longest unused first. What it uses itself it never throws out: where that alone fills the folder, the first entries
+    stay, which serves better than the last would, as every measurement asks for all in one order. A full disk
+    costs features, never the run.
+
+    Args:
+        path: of the folder.
+        most: bytes of all its entries.
+    """
+
+    def __init__(self, path: Path, most: int) -> None:
+        self.path = path
+        self._most = most
+        self._began = time.time()
+        self._whole: dict[str, tuple[int, int]] = {}
+        self._full = False
+
+    def release(self) -> None:
+        """Lets go of what was used so far: it may make room from now on."""
+        self._began = time.time()
+
+    def find(self, key: str) -> tuple[dict[str, Tensor], str] | None:
+        """The tensors of an entry, read where they are used, and its text; None where there is none.
+
+        A damaged entry is removed with a warning that names it.
+        """
+        file = self._file(key)
+        try:
+            found = os.stat(file)
+            with safe_open(file, "pt") as opened:
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+                about = opened.metadata() or {}
+            text = about["text"]
+            if self._whole.get(key) != (found.st_ino, found.st_size):
+                if about["seal"] != _seal(tensors, text):
+                    raise ValueError("its checksum differs")
+                self._whole[key] = found.st_ino, found.st_size
+            os.utime(file)
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            warnings.warn(f"{file} is damaged ({error}); its features are computed again.", stacklevel=2)
+            self._remove(file)
+            return None
+        return tensors, text
+
+    def keep(self, key: str, tensors: Mapping[str, Tensor], text: str) -> None:
+        """Writes an entry, unless there is no room for it.
+
+        Args:
+            key: hexadecimal.
+            tensors: contiguous, on the CPU.
+            text: what belongs to them.
+        """
+        file = self._file(key)
+        waiting = file.with_name(f"{file.name}.{os.getpid()}.part")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self._make_room(sum(tensor.nbytes for tensor in tensors.values())):
+                return
+            save_file(dict(tensors), waiting, {"text": text, "seal": _seal(tensors, text)})
+            os.replace(waiting, file)
+        except (OSError, SafetensorError) as error:
+            self._remove(waiting)
+            self._stop(f"{file} cannot be written ({error})")
+
+    def _file(self, key: str) -> Path:
+        return self.path / f"{key}.safetensors"
+
+    def _make_room(self, size: int) -> bool:
+        entries = sorted(self._entries(), key=lambda entry: entry[1])
+        disk = shutil.disk_usage(self.path)
+        lacking = max(
+            sum(entry[2] for entry in entries) + size - self._most,
+            size + min(_FREE, disk.total // 10) - disk.free,
+        )
+        for file, used, held in entries:
+            if lacking <= 0 or used >= self._began:
+                break
+            self._remove(file)
+            lacking -= held
+        if lacking > 0:
+            self._stop(f"{self.path} has no room for more features (data.cache_features_gb, or the disk)")
+        return lacking <= 0
+
+    def _entries(self) -> Iterator[tuple[Path, float, int]]:
+        """File, time of its last use and bytes of all entries; what a kill left behind is removed."""
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                try:
+                    about = entry.stat()
+                except FileNotFoundError:  # another process has removed it
+                    continue
+                if entry.name.endswith(".safetensors"):
+                    yield Path(entry.path), about.st_mtime, about.st_size
+                elif entry.name.endswith(".part") and time.time() - about.st_mtime > _FORGOTTEN:
+                    self._remove(Path(entry.path))
+
+    def _remove(self, file: Path) -> None:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s cannot be removed (%s).", file, error)
+
+    def _stop(self, why: str) -> None:
+        if not self._full:
+            log.warning("%s: what does not fit is computed at every stage.", why)
+        self._full = True
+
+
+def _seal(tensors: Mapping[str, Tensor], text: str) -> str:
+    """A checksum of names, types, shapes and values."""
+    value = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        value = zlib.crc32(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode(), value)
+        value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"

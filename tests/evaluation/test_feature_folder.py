@@ -1,0 +1,113 @@
+"""What a folder of features gives back, what it throws out, and what it does with damaged files."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lmmcl.evaluation import feature_folder
+from lmmcl.evaluation.feature_folder import FeatureFolder
+
+MUCH = 1 << 30
+
+
+def entry(size: int = 1000, value: float = 1.0) -> dict[str, Tensor]:
+    return {"0": torch.full((size,), value, dtype=torch.bfloat16), "1": torch.tensor([[True, False]])}
+
+
+def files(path: Path) -> set[str]:
+    return {file.name.partition(".")[0] for file in path.iterdir()}
+
+
+def used(path: Path, key: str, ago: float) -> None:
+    then = time.time() - ago
+    os.utime(path / f"{key}.safetensors", (then, then))
+
+
+def test_an_entry_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    FeatureFolder(tmp_path / "new", MUCH).keep("a", entry(), "text")
+    found = FeatureFolder(tmp_path / "new", MUCH).find("a")
+    assert found is not None
+    tensors, text = found
+    assert text == "text"
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in entry().items())
+    assert tensors["0"].dtype == torch.bfloat16
+    assert FeatureFolder(tmp_path / "new", MUCH).find("b") is None
+    assert files(tmp_path / "new") == {"a"}  # nothing half written is left
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "text"])
+def test_a_damaged_entry_is_named_and_removed(tmp_path: Path, damage: str) -> None:
+    FeatureFolder(tmp_path, MUCH).keep("a", entry(), "some text")
+    file = tmp_path / "a.safetensors"
+    data = bytearray(file.read_bytes())
+    if damage == "flipped":
+        data[-7] ^= 1
+    elif damage == "text":
+        place = data.index(b"some text")
+        data[place : place + 4] = b"none"
+    else:
+        del data[0 if damage == "empty" else len(data) // 2 :]
+    file.write_bytes(data)
+    with pytest.warns(UserWarning, match="a.safetensors is damaged"):
+        assert FeatureFolder(tmp_path, MUCH).find("a") is None
+    assert not file.exists()
+
+
+def test_room_is_made_by_what_was_not_used_for_longest(tmp_path: Path) -> None:
+    before = FeatureFolder(tmp_path, MUCH)
+    for key in "abc":
+        before.keep(key, entry(), "")
+    for key, ago in {"a": 100.0, "b": 300.0, "c": 200.0}.items():
+        used(tmp_path, key, ago)
+    size = (tmp_path / "a.safetensors").stat().st_size
+    folder = FeatureFolder(tmp_path, 3 * size)
+    folder.keep("d", entry(), "")
+    assert files(tmp_path) == {"a", "c", "d"}
+
+
+def test_what_this_process_uses_stays_until_it_lets_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = 2500
+    folder = FeatureFolder(tmp_path, 2 * size)
+    with caplog.at_level(logging.WARNING):
+        for key in "abcd":
+            folder.keep(key, entry(), "")
+    assert files(tmp_path) == {"a", "b"}
+    assert sum("has no room" in record.message for record in caplog.records) == 1
+    time.sleep(0.01)
+    folder.release()
+    assert folder.find("b") is not None
+    folder.keep("c", entry(), "")
+    assert files(tmp_path) == {"b", "c"}
+
+
+def test_a_disk_without_room_costs_features_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(feature_folder, "save_file", full)
+    with caplog.at_level(logging.WARNING):
+        FeatureFolder(tmp_path, MUCH).keep("a", entry(), "")
+    assert "No space left" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_half_written_is_never_read_and_goes(tmp_path: Path) -> None:
+    left = tmp_path / "a.safetensors.123.part"
+    left.write_bytes(b"half")
+    young = tmp_path / "b.safetensors.124.part"
+    young.write_bytes(b"half")
+    os.utime(left, (1.0, 1.0))
+    folder = FeatureFolder(tmp_path, MUCH)
+    assert folder.find("a") is None
+    folder.keep("c", entry(), "")
+    assert not left.exists()
+    assert young.exists()  # another process may be writing it
