@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Processes that share the tests; 0 runs them in one.
+# Processes that share the tests; 0 runs them in one. Neighbours stay together, as files and families share fixtures.
 WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,8 +17,8 @@ demo: $(READY)  ## teach the embedded model five skills in a row
 	$(BIN)/lmmcl fit --config configs/seq.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/families
-	PYTHONPATH=$(VISION) $(BIN)/python -m pytest -n $(WORKERS) -p tests.families.torchvision_operators tests/families
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/families
+	PYTHONPATH=$(VISION) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -p tests.families.torchvision_operators tests/families
 
 check: lint types imports test
 

@@ -6,12 +6,21 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 
 from lmmcl.anatomy import Anatomy
-from lmmcl.loading import Checkpoint, hold_masters
-from lmmcl.strategy import FSDP2Strategy, shard
+from lmmcl.attention import attention_for
+from lmmcl.compiled_layers import compile_layers
+from lmmcl.freed_memory import keep_freed_memory
+from lmmcl.frozen_linear import hold_in_bits
+from lmmcl.loading import Checkpoint, check_bf16, hold_masters
+from lmmcl.recomputed import parts_of, recompute
+from lmmcl.shard_loading import fill_, load_once, take_values
+from lmmcl.strategy import FSDP2Strategy, settle, shard
+from lmmcl.tensor_parallel import check_beside, check_plan
+from lmmcl.trained_bytes import rounding_of
 from lmmcl.weights import parameters_of
 
 
@@ -32,11 +41,16 @@ class Build:
     bf16: bool
 
     def load(self) -> nn.Module:
-        """The model as the checkpoint has it."""
-        # Torch's fused attention has a slow backward on a CPU: a step of the mini model took 8 times as long.
-        on_cpu = self.strategy.root_device.type == "cpu"
-        attention = self.settings["attn_implementation"] or ("eager" if on_cpu else None)
-        return self.checkpoint.model(not self.bf16, self.settings["seed"], attention)
+        """The model as the checkpoint has it; what will be sharded has values on the first process only."""
+        if self.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        attention = self.settings["attn_implementation"]
+        attention = attention or attention_for(self.strategy.root_device, self.bf16, self.checkpoint)
+        if (size := getattr(self.strategy, "tensor_parallel", 1)) > 1:
+            check_beside(self.settings)
+            check_plan(self.checkpoint.skeleton(torch.float32, attention), size)
+        build = load_once if isinstance(self.strategy, FSDP2Strategy) else Checkpoint.model
+        return build(self.checkpoint, not self.bf16, self.settings["seed"], attention)
 
     def finish(self, model: nn.Module, anatomy: Anatomy, trained: Collection[str]) -> None:
         """Makes it ready to train, in place.
@@ -46,14 +60,19 @@ class Build:
             anatomy: of the model as it was loaded.
             trained: names of what any task of the sequence trains.
         """
-        hold_masters(model, trained, not self.bf16)
-        if self.settings["activation_checkpointing"]:
-            model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        values = take_values(model) if isinstance(self.strategy, FSDP2Strategy) else {}
+        dtype = torch.float32 if rounding_of(self.settings) is None else torch.bfloat16
+        if dtype == torch.bfloat16:
+            check_bf16(model, [name for name in trained if name in anatomy.numel], self.checkpoint.path)
+        hold_masters(model, trained, not self.bf16, dtype)
+        if bits := self.settings["frozen_bits"]:
+            hold_in_bits(model, anatomy.decoder_layers, anatomy.numel, trained, bits)
+        recompute(model, anatomy, trained, parts_of(self.settings["activation_checkpointing"]))
         if isinstance(self.strategy, FSDP2Strategy):
             units = [*anatomy.decoder_layers, *anatomy.vision_blocks]
             masters = [p for name, p in parameters_of(model).items() if name in trained]
-            shard(model, units, self.strategy, self.bf16, masters)
+            root = shard(model, units, self.strategy, self.bf16, masters)
+            fill_(model, values, self.strategy.root_device)
+            settle(root)
         if self.settings["compile"]:
-            # Layer by layer: around the layers, the hook and the pictures would break the graph at every length.
-            for path in anatomy.decoder_layers:
-                model.get_submodule(path).compile(dynamic=True)
+            compile_layers(model, anatomy.decoder_layers)

@@ -20,9 +20,11 @@ from torch.utils.hooks import RemovableHandle
 from lmmcl.agreement import agreed
 from lmmcl.cost import CostLog, CostPhase, StageCost
 from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data_parallel import sum_over_shares
 from lmmcl.flops import Flops, positions_of, watch
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Position, Stage
+from lmmcl.recomputed import parts_of
 
 _BITS = 40
 """Operations are summed over processes in two parts: more than 2^63 of them may lie between two checkpoints."""
@@ -113,10 +115,8 @@ class CostMeter:
     def trained(self, batch: Batch) -> None:
         """Counts a micro-batch that was trained on; fillers, which have no answer, are no samples."""
         if batch.labels is not None:
-            answered = (batch.labels != IGNORED).any(dim=1)
-            mask = batch.inputs.get("attention_mask")
-            mask = torch.ones_like(batch.labels) if mask is None else mask
-            self._see(answered, mask)
+            answered = batch.per_sample(batch.labels != IGNORED) > 0
+            self._see(answered, batch.per_sample(batch.mask()))
 
     def save(self, position: Position) -> None:
         """Enters what was spent, before the checkpoint at ``position`` is written; collective."""
@@ -153,9 +153,9 @@ class CostMeter:
     def _now(self) -> _Spent:
         return self._spent.setdefault(self._phase, _Spent())
 
-    def _see(self, rows: Tensor, mask: Tensor) -> None:
-        """Adds so many samples and their tokens, on the device."""
-        seen = torch.stack([rows.sum(), (mask * rows[:, None]).sum()]).long()
+    def _see(self, samples: Tensor, tokens: Tensor) -> None:
+        """Adds the samples that count, (samples,), and their tokens, (samples,), on the device."""
+        seen = torch.stack([samples.sum(), (tokens * samples).sum()]).long()
         self._seen = seen if self._seen is None else self._seen + seen
 
     def _add_flops(self, number: int) -> None:
@@ -171,7 +171,7 @@ class CostMeter:
             return
         mask = inputs.get("attention_mask")
         if isinstance(mask, Tensor) and mask.dim() == 2:
-            self._see(torch.ones_like(mask[:, 0]), mask)
+            self._see(torch.ones_like(mask[:, 0]), mask.sum(1))
         else:
             self._now().samples += samples
             self._now().tokens += samples * length
@@ -181,7 +181,8 @@ class CostMeter:
         module = self._module
         state = (id(module.trained), len(module.trained))
         if self._flops is None or self._counted != state:
-            parameters, recomputes = module.parameters_by_name(), module.hparams["activation_checkpointing"]
+            parameters = module.parameters_by_name()
+            recomputes = parts_of(module.hparams["activation_checkpointing"])
             self._flops = Flops(
                 module.model, module.anatomy, parameters, set(module.trained), recomputes=recomputes
             )
@@ -205,7 +206,7 @@ class CostMeter:
         high, low = divmod(one.flops, 1 << _BITS)
         sums = torch.tensor([one.samples, one.tokens, high, low], device=device)
         memory = torch.tensor(one.memory, device=device)
-        dist.all_reduce(sums)
+        sum_over_shares(sums)
         dist.all_reduce(memory, op=dist.ReduceOp.MAX)
         samples, tokens, high, low = sums.tolist()
         return _Spent(one.seconds, samples, tokens, (high << _BITS) + low, int(memory))

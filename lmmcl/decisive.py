@@ -8,7 +8,7 @@ from lightning.pytorch import Callback
 
 from lmmcl.model import ContinualLMM
 
-_FREE = {"run", "resume", "checkpoint_every_n_steps", "activation_checkpointing", "compile"}
+_FREE = {"run", "resume", "checkpoint_every_n_steps", "activation_checkpointing", "compile", "liger"}
 """Arguments of the model that may change on a resume: they change no result, or its rounding at most."""
 _PLAIN = (int, float, str, bool, list, tuple, dict, type(None))
 

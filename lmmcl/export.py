@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from typing_extensions import override
 from lmmcl.adapters.fold import PlainReader, folds_of
 from lmmcl.checkpoint import PieceReader, as_json
 from lmmcl.errors import UserError
+from lmmcl.frozen_linear import BLOCK, packed
 from lmmcl.loading import Checkpoint
 from lmmcl.model_card import model_card
 from lmmcl.new_folder import check_new_folder, new_folder
 from lmmcl.provenance import without_paths
+from lmmcl.redaction import redacted, without_secrets
 from lmmcl.resume import BASE
 from lmmcl.run_folder import RunFolder
 from lmmcl.weights import checksums
@@ -43,15 +45,25 @@ class Rounding:
         changed: values that training changed in fp32.
         undone: those of them that are the base model's again after rounding.
         lost: norm of what rounding took, over the norm of the change, from 0.
+        frozen_bits: in which the run held frozen weights; the export has the checkpoint's own.
     """
 
     dtype: str
     changed: int
     undone: int
     lost: float
+    frozen_bits: int | None = None
 
     @override
     def __str__(self) -> str:
+        if not self.frozen_bits:
+            return self._told()
+        return (
+            f"{self._told()} The run held frozen weights in {self.frozen_bits} bits; what it learned is added to the "
+            "checkpoint's own, and answers may differ from those of the run."
+        )
+
+    def _told(self) -> str:
         if not self.changed:
             return f"{self.dtype}: the stage trained nothing, so rounding took nothing."
         share = 100 * self.undone / self.changed
@@ -109,7 +121,7 @@ def export(
     target = model.dtype if dtype is None else DTYPES[dtype]
     base = _proved(model, checkpoint, folder, name)
     reader = PlainReader(folder.stage_reader(name), folder.lineage(name), dict(base.named_parameters()))
-    model, rounding = base, _fill(base, reader, target)
+    model, rounding = base, replace(_fill(base, reader, target), frozen_bits=settings.get("frozen_bits"))
     with new_folder(to) as partial:
         save(model, checkpoint, partial, max_shard_size)
         lineage = {
@@ -119,8 +131,8 @@ def export(
         }
         told = {**lineage, "stage": name, "dtype": rounding.dtype, "from_scratch": checkpoint.from_scratch}
         told["base"] = without_paths(lineage["base"], "path")
-        (partial / PROVENANCE).write_bytes(as_json(told))
-        (partial / CARD).write_bytes(model_card(folder, name, str(rounding)).encode())
+        (partial / PROVENANCE).write_bytes(as_json(without_secrets(told)))
+        (partial / CARD).write_bytes(redacted(model_card(folder, name, str(rounding))).encode())
     return rounding
 
 
@@ -170,10 +182,11 @@ def _proved(model: Any, checkpoint: Checkpoint, folder: RunFolder, stage: str) -
     if folds:  # what is folded into was the base model's: merged in the run, it is made again here
         began = folder.checksums(BASE)
         sums |= {name: began[name] for name in folds}
-    wrong = _differing(model, sums, reader)
+    bits = held["model"].get("frozen_bits")
+    wrong = _differing(model, sums, reader, bits)
     if wrong and held["precision"] != "bf16-mixed" and not checkpoint.from_scratch:
         model = checkpoint.model(True, held["model"]["seed"])
-        wrong = _differing(model, sums, reader)
+        wrong = _differing(model, sums, reader, bits)
     if wrong:
         way_out = (  # new weights are drawn on the device that trains; an export draws them on the CPU
             "Weights made from scratch on a GPU are others here: export a stage that trained all of them."
@@ -187,8 +200,15 @@ def _proved(model: Any, checkpoint: Checkpoint, folder: RunFolder, stage: str) -
     return model
 
 
-def _differing(model: Any, sums: Mapping[str, str], reader: PieceReader) -> list[str]:
-    """Names of what the base model and the stage do not share, besides the values of what the stage trained."""
+def _differing(model: Any, sums: Mapping[str, str], reader: PieceReader, bits: int | None) -> list[str]:
+    """Names of what the base model and the stage do not share, besides the values of what the stage trained.
+
+    Args:
+        model: the base model.
+        sums: checksums of what the run held.
+        reader: of the stage.
+        bits: in which the run held frozen linear layers.
+    """
     parameters, trained = dict(model.named_parameters()), set(reader.keys())
     wrong = sums.keys() ^ parameters.keys()
     for name in sums.keys() & parameters.keys():
@@ -197,6 +217,8 @@ def _differing(model: Any, sums: Mapping[str, str], reader: PieceReader) -> list
             same = tuple(value.shape) == reader.shape(name)
         else:  # the run held it as it is, or in fp32: under 32-true, or where a later task trains it
             same = sums[name] in (checksums({name: value})[name], checksums({name: value.float()})[name])
+            if not same and bits and value.dim() == 2 and value.shape[1] % BLOCK == 0:
+                same = sums[name] == checksums({name: packed(value, bits)})[name]
         if not same:
             wrong.add(name)
     return sorted(wrong)

@@ -78,6 +78,12 @@ class StageCallback(Callback):
         """
         return ()
 
+    def needs_masters(self) -> str | None:
+        """Why it cannot work where what trains is held in bf16 (``model.train_dtype``); None: it can."""
+        if any(not copy.in_stage for copy in self.copies()):
+            return "it keeps sums and averages of its own beside the weights, of which bf16 would swallow small terms."
+        return None
+
     def state_bytes(self, widths: Widths, on_disk: bool = False) -> int:
         """Bytes of what else it keeps in ``tensors``, at most: whole on every process and in every checkpoint.
 
@@ -152,6 +158,10 @@ class Mitigation(StageCallback):
         The engine asks both of every two before anything expensive starts. Refuse what cannot be right or makes one
         of them pointless, never what is merely unusual: methods stack.
         """
+        return None
+
+    def writes_frozen(self) -> str | None:
+        """Why it cannot work where frozen weights are held in 8 or 4 bits (``model.frozen_bits``); None: it can."""
         return None
 
     def must_precede(self, other: Mitigation) -> str | None:

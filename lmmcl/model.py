@@ -23,13 +23,14 @@ from lmmcl.data.batch import Batch
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.order import draw
 from lmmcl.data.task import Task
+from lmmcl.data_parallel import share
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
 from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint
 from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation, StageCallback, callbacks_of
-from lmmcl.optimizer import adamw, clip_by_norm, scheduled
+from lmmcl.optimizer import clip_by_norm, optimizer_of, scheduled
 from lmmcl.recipe import Recipe
 from lmmcl.recipe_spec import RecipeSpec
 from lmmcl.settings import check_settings
@@ -54,6 +55,13 @@ class ContinualLMM(LightningModule):
             it (2e-6 to 5e-6 there).
         weight_decay: AdamW's decoupled decay of matrices.
         betas: AdamW's decay rates.
+        optimizer: ``adamw``; ``adamw_8bit`` holds its moments in 8 bits, a quarter of the memory; ``adamw_offload`` in
+            the memory of the host, which takes longer.
+        train_dtype: what trains is held in ``fp32``, or in ``bf16`` with gradients in bf16, half of the memory.
+        rounding: of updates under ``train_dtype: bf16``: ``stochastic``, or ``kahan``, which keeps what rounding took
+            in 2 more bytes and follows fp32 more closely; None takes ``kahan``.
+        frozen_bits: hold linear layers of the decoder that nobody trains in 8 or 4 bits; None: as the
+            checkpoint has them.
         schedule: of the learning rate inside each task.
         warmup_ratio: share of a task's steps with a rising rate, in [0, 1).
         run: folder of the run.
@@ -63,9 +71,11 @@ class ContinualLMM(LightningModule):
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that a checkpoint brings.
         attn_implementation: transformers' name of the attention kernel (``eager``, ``sdpa``, ...); None
-            takes ``eager`` on a CPU and leaves the choice to transformers elsewhere.
-        activation_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+            takes ``eager`` on a CPU, flash attention on a GPU where package and model have it, else ``sdpa``.
+        activation_checkpointing: recompute activations in the backward pass: less memory, about a third more time. Of
+            all layers that a gradient passes, or of the named parts: ``vision``, ``llm``.
         compile: compile the decoder layers with torch.compile.
+        liger: use Liger's kernel for the loss where it is installed (``lmmcl[gpu]``) and the model is on a GPU.
         max_length: longest sample in tokens; None takes the model's limit.
         seed: of everything random.
     """
@@ -79,6 +89,10 @@ class ContinualLMM(LightningModule):
         lr: float = 5e-6,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
+        optimizer: Literal["adamw", "adamw_8bit", "adamw_offload"] = "adamw",
+        train_dtype: Literal["fp32", "bf16"] = "fp32",
+        rounding: Literal["stochastic", "kahan"] | None = None,
+        frozen_bits: Literal[8, 4] | None = None,
         schedule: Literal["cosine", "constant"] = "cosine",
         warmup_ratio: float = 0.03,
         run: str | Path = "runs/lmmcl",
@@ -88,8 +102,9 @@ class ContinualLMM(LightningModule):
         revision: str | None = None,
         trust_remote_code: bool = False,
         attn_implementation: str | None = None,
-        activation_checkpointing: bool = False,
+        activation_checkpointing: bool | list[Literal["vision", "llm"]] = False,
         compile: bool = False,
+        liger: bool = True,
         max_length: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -102,6 +117,7 @@ class ContinualLMM(LightningModule):
         self.processor = self.checkpoint.processor()
         self.task: Task | None = None
         self.trained: dict[str, str] = {}
+        self._training: dict[str, Parameter] = {}
         self.without_gradient: list[str] = []
         self.steps_in_task = 0
         self._anatomy: Anatomy | None = None
@@ -186,7 +202,9 @@ class ContinualLMM(LightningModule):
 
     def trained_parameters(self) -> dict[str, Parameter]:
         """What the present task trains."""
-        return self.parameters_by_name(list(self.trained))
+        if self._training.keys() != self.trained.keys():
+            self._training = self.parameters_by_name(list(self.trained))
+        return self._training
 
     def may_change(self) -> set[str]:
         """What the present task may change: what it trains, and the tensors into which its adapters are merged."""
@@ -214,7 +232,7 @@ class ContinualLMM(LightningModule):
         self.model = model
         for mitigation in self.mitigations:
             mitigation.adapt(self, model)
-        self._forwards = AnswerForward(model, self.bf16)
+        self._forwards = AnswerForward(model, self.bf16, self._anatomy, self.hparams["liger"])
         build.finish(model, self.anatomy, self.ever_trained())
 
     def refuse_second_fit(self) -> None:
@@ -229,7 +247,7 @@ class ContinualLMM(LightningModule):
         """Sets what trains; the driver calls it before it makes the task's optimizer."""
         self.task = task
         self._anchor = None
-        self.trained = self.trained_by(task)
+        self.trained, self._training = self.trained_by(task), {}
         self.without_gradient = []
         self.arrange(self.sequence.position.stage, self.sequence.position.ended)
         for name, parameter in self.parameters_by_name().items():
@@ -259,9 +277,7 @@ class ContinualLMM(LightningModule):
             return torch.optim.SGD([torch.zeros((), requires_grad=True)], lr=0.0)
         recipe, base = self.recipe_of(self.task), self.task.lr or self.hparams["lr"]
         rates = {name: recipe.lr_for(group, base) for name, group in self.trained.items()}
-        optimizer = adamw(
-            self.trained_parameters(), rates, self.hparams["weight_decay"], tuple(self.hparams["betas"])
-        )
+        optimizer = optimizer_of(self.hparams, self.trained_parameters(), rates, self.task.name)
         schedule, warmup = self.hparams["schedule"], self.hparams["warmup_ratio"]
         return scheduled(optimizer, schedule, warmup, self.steps_in_task)
 
@@ -276,13 +292,15 @@ class ContinualLMM(LightningModule):
                 self.hparams["seed"],
                 self.task.name,
                 self.sequence.position.step,
-                self.global_rank,
+                share()[0],
                 "torch",
             )
             torch.manual_seed(int(draw(1, *key)[0] >> 1))
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if batch.idle:
+            return torch.zeros((), device=self.device, requires_grad=True)
         for mitigation in self.mitigations:
             mitigation.before_forward(self, batch)
         everywhere = any(mitigation.positions == "all" for mitigation in self.mitigations)
@@ -296,7 +314,14 @@ class ContinualLMM(LightningModule):
                 assert at is not None
                 name = mitigation.name
                 terms[name] = self._window.summed(extra, at.samples, batch, self.joined, name)
-        return self._window.add(terms, self.trainer.world_size, self.trainer.accumulate_grad_batches)
+        return self._window.add(terms, share()[1], self.trainer.accumulate_grad_batches)
+
+    @override
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Lets go of gradients as soon as they are used; Lightning would keep them through the next forward."""
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            for parameter in self.trained_parameters().values():
+                parameter.grad = None
 
     @override
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -330,7 +355,9 @@ class ContinualLMM(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         if gradient_clip_algorithm == "value":
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            # Not Lightning's clip_gradients, which refuses a fused optimizer under bf16-mixed for fp16's sake.
+            if gradient_clip_val:
+                torch.nn.utils.clip_grad_value_(self.trained_parameters().values(), gradient_clip_val)
             return
         norm = clip_by_norm(self.trained_parameters().values(), gradient_clip_val)
         self._window.watch(norm, self.trainer.global_step + 1)

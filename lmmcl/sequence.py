@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,6 +15,7 @@ from lmmcl.checkpoint import Checkpoint
 from lmmcl.cost_meter import CostMeter
 from lmmcl.data.bad_row import write_bad_rows
 from lmmcl.data.row import Row
+from lmmcl.data_parallel import share
 from lmmcl.decisive import decisive_config
 from lmmcl.disk import check_disk
 from lmmcl.dry_backward import freeze_what_gets_no_gradient
@@ -25,14 +26,19 @@ from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.log import RunLog
 from lmmcl.loops import place_loops
+from lmmcl.memory_check import check_memory_settings
 from lmmcl.model import ContinualLMM
+from lmmcl.packing_proof import prove_packing
+from lmmcl.peers import Peers
 from lmmcl.position import Phase, Position, Stage
 from lmmcl.proofs import prove_equal, prove_frozen
 from lmmcl.resume import newest, restore_callbacks, restore_model, restore_optimizer, save
 from lmmcl.run_folder import RunFolder
 from lmmcl.run_lock import RunLock
+from lmmcl.saver import Saver
+from lmmcl.stage_tensors import StageTensors
 from lmmcl.stage_writer import write_stage
-from lmmcl.stopping import EXIT_CODE, StopSignal, end_launched
+from lmmcl.stopping import EXIT_CODE, StopSignal, connect_peers, end_launched
 from lmmcl.strategy import FSDP2Strategy, wrap_again
 from lmmcl.trainer_check import check_trainer, drop_default_checkpoint
 from lmmcl.weights import checksums, fingerprint
@@ -59,7 +65,9 @@ class SequenceDriver(Callback):
         self._steps_per_epoch = 1
         self._stop = StopSignal()
         self._lock = RunLock()
+        self._peers = Peers("")
         self.cost = CostMeter()
+        self.saver = Saver()
         self._limit_val_batches: int | float | None = None
         self.report_progress: Callable[[str, int, int], None] = lambda task, done, total: None
         self.report_stage: Callable[[Matrix, str, str], None] = lambda matrix, name, variant: None
@@ -71,9 +79,14 @@ class SequenceDriver(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         module = _continual(pl_module)
         check_trainer(trainer, fitting=stage == "fit")
+        check_memory_settings(trainer, module)
+        self._peers = connect_peers(
+            trainer, "Go on with --ckpt_path last." if stage == "fit" else "Try again."
+        )
         drop_default_checkpoint(trainer)
         self.run = RunFolder(trainer.strategy.broadcast(module.run_path))
         self.run_log = RunLog(self.run.logs, trainer.is_global_zero)
+        self.saver, self._stages = Saver(trainer.num_nodes), StageTensors(self.run)
         module.data.attach(module.processor, module.max_length)
         self.matrix = Matrix([t.name for t in module.data.tasks], [t.name for t in module.data.held_out])
         if stage != "fit":
@@ -140,16 +153,19 @@ class SequenceDriver(Callback):
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._peers.leave()
         self._release(trainer)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._peers.leave(exception)
         self._release(trainer)
         if isinstance(exception, Exception):
             end_launched(trainer)
 
     def _release(self, trainer: Trainer) -> None:
         self._stop.release()
+        self.saver.close()
         self._lock.release()
         self.cost.end()
         if self._limit_val_batches is not None:
@@ -244,6 +260,7 @@ class SequenceDriver(Callback):
             with self.cost.measuring():
                 for callback in module.stage_callbacks:
                     results.update(callback.evaluate(trainer, module, stage))
+                self.saver.wait()  # what it cost is entered under the checkpoint before it
         except EvaluationStopped:
             self.obey_stop()
             return {}
@@ -284,6 +301,7 @@ class SequenceDriver(Callback):
         """Starts the next task, or ends the sequence."""
         if self.position.stage == len(module.data.tasks):
             self._enter(trainer, module, "done")
+            self.saver.free()
             return
         self.position = Position(self.position.stage + 1, "train", 0, self.position.global_step)
         self.cost.at(self.position)
@@ -313,6 +331,7 @@ class SequenceDriver(Callback):
         sharded = isinstance(trainer.strategy, FSDP2Strategy)
         towers = {group.partition(".")[0] for group in module.trained.values()}
         data.collator.always_image = sharded or bool({"vision", "projector"} & towers)
+        prove_packing(module, _probe(rows))
         freeze_what_gets_no_gradient(module, data.collator.train(_probe(rows)).to(module.device))
         if module.without_gradient:
             self.report_notice(
@@ -321,7 +340,7 @@ class SequenceDriver(Callback):
             )
         wrap_again(trainer)
         trainer.strategy.setup_optimizers(trainer)
-        trainer.accumulate_grad_batches = data.accumulate(trainer.world_size, index, module.joined.sets)
+        trainer.accumulate_grad_batches = data.accumulate(share()[1], index, module.joined.sets)
 
     def _serve(self, module: ContinualLMM) -> None:
         """Tells the datamodule what to hand out next."""
@@ -333,10 +352,12 @@ class SequenceDriver(Callback):
         self._save(trainer, module)
 
     def _save(self, trainer: Trainer, module: ContinualLMM) -> None:
+        """Starts to save; what the logs say of the steps until now is on disk before, and the save before is whole."""
+        self.saver.wait()
         with agreed():
             self.run_log.flush()
         self.cost.save(self.position)
-        save(self.run, trainer, module, asdict(self.position), self.position.name, self.sums)
+        save(self.saver, self._stages, trainer, module, self.position, self.sums)
 
     # Stopping
 
@@ -355,9 +376,15 @@ class SequenceDriver(Callback):
             self._exit()
 
     def _all_stop(self, trainer: Trainer) -> bool:
-        return bool(trainer.strategy.reduce_boolean_decision(self._stop.requested, all=False))
+        """Whether any process was asked to stop; where one could not write its part of a checkpoint, all raise that."""
+        mine = self._stop.requested or self.saver.failed
+        stop = bool(trainer.strategy.reduce_boolean_decision(mine, all=False))
+        if stop:
+            self.saver.check()
+        return stop
 
     def _exit(self) -> None:
+        self.saver.wait()
         raise SystemExit(EXIT_CODE)
 
 

@@ -8,10 +8,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lmmcl.world.tasks import WorldRows
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import TinyRun, tiny_run
 
@@ -20,6 +23,32 @@ from tests.tiny_run import TinyRun, tiny_run
 def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What lmmcl keeps between runs, it keeps for this session only."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("caches"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """No test cuts the power: what a killed process wrote is there without ``fsync``, hundreds of them in a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """Rows of the picture world are drawn once a session: most runs measure the same. tests/world draws anew."""
+    draw, drawn = WorldRows.__getitem__, dict[Any, Any]()
+
+    def row(rows: WorldRows, index: Any) -> Any:
+        if isinstance(index, slice) or rows._name == "general":  # whose functions are new each time
+            return draw(rows, index)
+        key = (rows._name, rows._draw, rows._ask, rows._split, rows._size, rows._seed, index)
+        if key not in drawn:
+            drawn[key] = draw(rows, index)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorldRows, "__getitem__", row)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -254,7 +254,7 @@ def test_a_weight_penalty_adds_its_gradient_once_whatever_the_number_of_micro_ba
             return 0.0 * outputs.hidden.sum(dim=-1)
 
         @override
-        def on_before_zero_grad(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *arguments: Any) -> None:
             if trainer.global_step == 1:
                 found.append({n: p.grad.clone() for n, p in pl_module.trained_parameters().items()})
                 raise Enough

@@ -45,7 +45,8 @@ def test_a_stage_measured_from_python_answers_as_it_did(
 def test_rows_of_another_part_are_not_set_beside_those_of_the_run(
     tiny: Path, finished: TinyRun, tmp_path: Path
 ) -> None:
-    for part, cells in (("test", True), ("dev", False)):
+    expected: dict[Literal["test", "dev"], bool] = {"test": True, "dev": False}
+    for part, cells in expected.items():
         module = measure(tiny, finished, tmp_path / part, None, part)
         earlier = [row for row in module.sequence.matrix.finals if row.index < 2]
         assert [bool(row.cells) for row in earlier] == [cells, cells]

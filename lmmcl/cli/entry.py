@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from lmmcl.errors import UserError
+from lmmcl.redaction import redacted_output
 
 COMMANDS = {
     "fit": "teach a model a sequence of tasks, and measure it before and after every one",
@@ -53,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         leaves by ``SystemExit(143)``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with redacted_output():
+        return _ended(given)
+
+
+def _ended(given: list[str]) -> int:
+    """Runs a command and gives its exit code, whatever goes wrong."""
     debug = "--debug" in given
     try:
         return _run([word for word in given if word != "--debug"])
@@ -68,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = " ".join(str(error).split()) or "no reason given"
         if type(error).__name__ == "OutOfMemoryError":
             return _fail(
-                f"{reason} Lower data.micro_batch_size or set model.activation_checkpointing: true.", 1
+                f"{reason} Lower data.micro_batch_size (or data.micro_batch_tokens) or set "
+                "model.activation_checkpointing: true.",
+                1,
             )
         return _fail(f"{type(error).__name__}: {reason} (--debug shows where)", 1)
 

@@ -72,9 +72,10 @@ def sequence_help(parser: ArgumentParser, width: int | None = None) -> str:
     others = [_last(key) for key in keys if key.group == "trainer" and _last(key) not in TRAINER]
     lines += _wrapped(f"Lightning's other keys: {', '.join(others)}.", "  ", width)
     lines += ["", "callbacks (--trainer.callbacks.help NAME says more; your own: module.Class):"]
+    column = max(map(len, lmmcl.callbacks.__all__)) + 4
     for name in lmmcl.callbacks.__all__:
-        text = sentence(getattr(lmmcl.callbacks, name).__doc__ or "")
-        lines += [f"  {name}", *_wrapped(text, " " * 8, width)]
+        about_it = [*_wrapped(sentence(getattr(lmmcl.callbacks, name).__doc__ or ""), " " * column, width)]
+        lines += [f"  {name}".ljust(column) + about_it[0].lstrip(), *about_it[1:]]
     for title, words in (("recipes", [*RECIPES, "last_N", "first_N_frozen"]), ("tasks", built_in_tasks())):
         lines += ["", f"{title}:", *_wrapped(", ".join(words), "  ", width)]
     return "\n".join(lines) + "\n"

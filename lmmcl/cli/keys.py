@@ -78,11 +78,12 @@ def _keys(parser: ArgumentParser) -> Iterator[Key]:
         text = action.help if action.help not in (None, argparse.SUPPRESS) else ""
         if group == "trainer":
             text = TRAINER.get(name) or sentence(str(text))
-        appends = any(option.endswith("+") for option in action.option_strings)
+        # jsonargparse lets every list grow; nobody adds to one that stands in the place of true.
+        grows = bool not in get_args(hint) and any(option.endswith("+") for option in action.option_strings)
         hint = _HINTS.get(action.dest, hint)
         # jsonargparse keeps its list of required options elsewhere: a default that the type does not allow tells.
         required = action.default is None and hint is not Any and type(None) not in get_args(hint)
-        yield Key(action.dest, hint, action.default, plain(str(text)), required, appends)
+        yield Key(action.dest, hint, action.default, plain(str(text)), required, grows)
 
 
 def plain(text: str) -> str:

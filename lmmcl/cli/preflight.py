@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -143,6 +143,7 @@ def _place(parts: ConfigParts, device: torch.device, memory: int | None) -> Plac
 
     from lmmcl.preflight.memory import Place
     from lmmcl.strategy import FSDP2Strategy
+    from lmmcl.trained_bytes import TrainedBytes
 
     settings, trainer = parts.settings, parts.runner
     if trainer is not None:
@@ -153,9 +154,9 @@ def _place(parts: ConfigParts, device: torch.device, memory: int | None) -> Plac
             if isinstance(trainer.strategy, DDPStrategy)
             else "single"
         )
-        world = trainer.world_size
+        world, cut = trainer.world_size, getattr(trainer.strategy, "tensor_parallel", 1)
     else:
-        named = str(settings.get("strategy"))
+        named, cut = _named(settings.get("strategy"))
         world = _count(settings.get("devices")) * int(settings.get("num_nodes") or 1)
         strategy = named if named == "fsdp2" else "ddp" if world > 1 else "single"
     model = parts.lmm.hparams if parts.lmm is not None else {}
@@ -167,12 +168,24 @@ def _place(parts: ConfigParts, device: torch.device, memory: int | None) -> Plac
     return Place(
         strategy,
         world,
+        tensor_parallel=max(1, cut) if strategy == "fsdp2" and world % max(1, cut) == 0 else 1,
         bf16=settings.get("precision") != "32-true",
         eager=attention == "eager" or (attention is None and trainer is not None and device.type == "cpu"),
-        checkpointing=bool(model.get("activation_checkpointing")),
+        checkpointing=model.get("activation_checkpointing") or False,
         callbacks=parts.stage_callbacks,
         device=memory,
+        each=TrainedBytes.of(model),
+        frozen_bits=model.get("frozen_bits"),
     )
+
+
+def _named(strategy: Any) -> tuple[str, int]:
+    """Name of a strategy as a config gives it, by name or by class, and processes of its tensor-parallel groups."""
+    if not isinstance(strategy, Mapping):
+        return str(strategy), 1
+    arguments = strategy.get("init_args") or {}
+    last = str(strategy.get("class_path")).rpartition(".")[2]
+    return ("fsdp2" if last == "FSDP2Strategy" else last), int(arguments.get("tensor_parallel") or 1)
 
 
 def _count(devices: Any) -> int:

@@ -66,12 +66,11 @@ def test_it_runs_what_is_left_goes_on_after_a_kill_and_never_runs_a_finished_run
 
     # The line that it ends with compares what it ran, and takes nothing else for a run.
     (line,) = [line for line in output.splitlines() if "Compare them: " in line]
-    report = line.partition("Compare them: ")[2].replace(
-        "lmmcl", shlex.join([sys.executable, "-m", "lmmcl"]), 1
-    )
+    report = line.partition("Compare them: ")[2].removeprefix("lmmcl ")
+    said_words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {report}"], text=True).splitlines()
     page = tmp_path / "page.html"
-    subprocess.run(["bash", "-c", f"{report} --to {shlex.quote(str(page))}"], check=True)
-    assert page.is_file()
+    code, _, errors = command(*said_words, "--to", page)
+    assert code == 0 and page.is_file(), errors
 
     changed = config.with_name("changed.yaml")
     changed.write_text(config.read_text())
@@ -81,12 +80,18 @@ def test_it_runs_what_is_left_goes_on_after_a_kill_and_never_runs_a_finished_run
     assert code == 2 and "was begun from something else" in errors and "--runs" in errors
 
 
-def test_a_run_that_fails_is_named_with_its_reason_and_others_run_on(config: Path, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    bad = ["--model.path", str(tmp_path / "nowhere")]
-    code, output, errors = command(*words(config, runs), *bad)
-    assert code == 2 and output.count("FAILED") == 2 and "there is no such folder" in output
-    assert "2 of 2 runs failed" in errors and str(runs / ".sweep" / "logs") in errors
+def test_a_run_that_fails_is_named_with_its_reason_and_others_run_on(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, stub = tmp_path / "runs", tmp_path / "stub"
+    told = "lmmcl: error: model.path: there is no such folder"
+    stub.write_text(f'#!/bin/bash\ncase "$*" in *"--model.recipe sa_proj"*) echo "{told}"; exit 2;; esac\n')
+    stub.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stub))  # in the place of every run
+    code, output, errors = command(*words(config, runs))
+    assert code == 2 and output.count("FAILED") == 1 and "FAILED    recipe=sa_proj (exit code 2" in output
+    assert told in output and "finished  recipe=mlp_gate_up" in output
+    assert "1 of 2 runs failed" in errors and str(runs / ".sweep" / "logs") in errors
 
 
 def test_a_mistake_in_any_run_shows_before_the_first_one_starts(config: Path, tmp_path: Path) -> None:
