@@ -82,6 +82,7 @@ def export(
     dtype: str | None = None,
     overwrite: bool = False,
     max_shard_size: str = SHARD,
+    trust_remote_code: bool = False,
 ) -> Rounding:
     """Writes model, processor, generation config, model card and where they come from.
 
@@ -94,6 +95,8 @@ def export(
         dtype: ``float32``, ``bfloat16`` or ``float16``; None: the checkpoint's own.
         overwrite: replace files of the same names in a folder that holds some, and all weights that lie there.
         max_shard_size: size above which the weights are split into several files, such as ``5GB`` or ``500MB``.
+        trust_remote_code: run the Python code that the base model brings, if the run did; whoever made the run does
+            not decide that.
 
     Returns:
         What rounding took.
@@ -108,6 +111,11 @@ def export(
     settings = json.loads(folder.config.read_bytes())["model"]
     keys = ("path", "revision", "trust_remote_code", "from_scratch")
     checkpoint = Checkpoint(**{key: settings[key] for key in keys})
+    if checkpoint.trust_remote_code and not trust_remote_code:
+        raise UserError(
+            f"{run} was trained with model.trust_remote_code, and to load {checkpoint.path} runs its Python code here; "
+            "add --trust_remote_code if you trust it."
+        )
     _refuse_the_run(to, folder)
     # New weights need only the shape: an export may take the place of the weights that lie there.
     needed = {} if checkpoint.from_scratch else {f"model.path {checkpoint.path}": Path(checkpoint.location)}

@@ -18,28 +18,49 @@ _MARGIN = 1 << 29
 """Bytes that stay free for everything else."""
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def available_bytes() -> int | None:
-    """Host memory that this process may still take, within its container's limit; None: the system does not say."""
+    """Host memory that this process may still take, within its container's and its job's limits.
+
+    Returns:
+        bytes; None where the system does not say.
+    """
     try:
         lines = _MEMINFO.read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
+    return min([free, *(inside for group in _groups() if (inside := _left_in(group)) is not None)])
+
+
+def _groups() -> list[Path]:
+    """The control group of this process and those around it: SLURM and systemd limit one further in than the root."""
     try:
-        limit, used = ((_CGROUP / f"memory.{what}").read_text().strip() for what in ("max", "current"))
-        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-        inside = int(limit) - int(used) + int(stat["inactive_file"])  # cached files make room
-    except (OSError, ValueError, KeyError):  # another version of cgroups, or no limit ("max")
-        return free
-    return min(free, inside)
+        lines = _MEMBERSHIP.read_text().splitlines()
+        name = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
+    except (OSError, StopIteration):
+        name = ""
+    group = _CGROUP / name.strip("/")
+    return [group, *(outer for outer in group.parents if outer.is_relative_to(_CGROUP))]
+
+
+def _left_in(group: Path) -> int | None:
+    """Bytes that a control group may still take; None: another version of cgroups, or no limit (``max``)."""
+    try:
+        limit, used = ((group / f"memory.{what}").read_text().strip() for what in ("max", "current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(limit) - int(used) + int(stat["inactive_file"])  # cached files make room
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 class HostMemory:
-    """Memory for one copy of what a process writes; the same is used for every copy of the size.
+    """Memory for one copy of what a process writes.
 
-    New memory costs more than the copy: the system clears it, and pins it where a GPU copies into it.
+    Memory that is pinned for a GPU is kept and used for every copy, since pinning costs more than the copy; other memory
+    goes back when the copy is written.
 
     Args:
         nodes: hosts that share what is written.
@@ -69,6 +90,8 @@ class HostMemory:
             at = _fill(pieces, at, as_bytes(part))
         for device in devices:
             torch.cuda.synchronize(device)
+        if not devices:
+            self.free()
         return replace(file, parts=pieces)
 
     def free(self) -> None:

@@ -9,7 +9,7 @@ from lmmcl.model import ContinualLMM
 
 
 class KeptPrompts:
-    """Makes prompts as ``data.cache_features`` asks; one of a callback, which lives as long as the run."""
+    """Makes prompts as ``data.cache_features`` asks; one of a callback, which may outlive a run and its model."""
 
     def __init__(self) -> None:
         self._features: KeptFeatures | None = None
@@ -19,7 +19,7 @@ class KeptPrompts:
         data = module.data
         if data.cache_features is None:
             return data.collator.prompts
-        if self._features is None:
+        if self._features is None or not self._features.are_of(module.model):
             self._features = KeptFeatures(
                 FeatureFolder(data.cache_features, int(data.cache_features_gb * 1e9)),
                 module.model,

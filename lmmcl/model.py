@@ -30,7 +30,7 @@ from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint
 from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation, StageCallback, callbacks_of
-from lmmcl.optimizer import clip_by_norm, optimizer_of, scheduled
+from lmmcl.optimizer import clip_by_norm, clip_by_value, optimizer_of, scheduled
 from lmmcl.recipe import Recipe
 from lmmcl.recipe_spec import RecipeSpec
 from lmmcl.settings import check_settings
@@ -357,7 +357,7 @@ class ContinualLMM(LightningModule):
         if gradient_clip_algorithm == "value":
             # Not Lightning's clip_gradients, which refuses a fused optimizer under bf16-mixed for fp16's sake.
             if gradient_clip_val:
-                torch.nn.utils.clip_grad_value_(self.trained_parameters().values(), gradient_clip_val)
+                clip_by_value(self.trained_parameters().values(), gradient_clip_val)
             return
         norm = clip_by_norm(self.trained_parameters().values(), gradient_clip_val)
         self._window.watch(norm, self.trainer.global_step + 1)

@@ -128,16 +128,28 @@ def clip_by_norm(parameters: Iterable[Parameter], most: float | None) -> Tensor:
     Returns:
         The norm before, a scalar that is the same on every process.
     """
-    reached = [parameter for parameter in parameters if parameter.grad is not None]
-    by_mesh: dict[object, list[Parameter]] = {}
-    for parameter in reached:
-        by_mesh.setdefault(_mesh_of(parameter), []).append(parameter)
-    norms = [_norm([p.grad for p in members if p.grad is not None]) for members in by_mesh.values()]
+    by_mesh = _reached_by_mesh(parameters)
+    norms = [_norm([p.grad for p in members if p.grad is not None]) for members in by_mesh]
     norm = norms[0] if len(norms) == 1 else torch.nn.utils.get_total_norm(norms)
     if most:
-        for members in by_mesh.values():
+        for members in by_mesh:
             torch.nn.utils.clip_grads_with_norm_(members, most, norm)
     return norm
+
+
+def clip_by_value(parameters: Iterable[Parameter], most: float) -> None:
+    """Brings every value of the gradients into [−most, most]."""
+    for members in _reached_by_mesh(parameters):
+        torch.nn.utils.clip_grad_value_(members, most)
+
+
+def _reached_by_mesh(parameters: Iterable[Parameter]) -> list[list[Parameter]]:
+    """Those with a gradient, by the mesh of their shards."""
+    by_mesh: dict[object, list[Parameter]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            by_mesh.setdefault(_mesh_of(parameter), []).append(parameter)
+    return list(by_mesh.values())
 
 
 def _norm(gradients: list[Tensor]) -> Tensor:

@@ -42,12 +42,19 @@ def prove_packing(module: ContinualLMM, rows: Sequence[Row]) -> None:
     if not data.layout.packing:
         return
     data.layout = replace(data.layout, one=_wants_one_sequence(module))
-    rows = [*rows[:2], rows[-1]]
     collator = data.collator
-    padded = collator.train(rows)
+    made = [(row, collator.train([row])) for row in rows]
+    fitting = [(row, batch) for row, batch in made if batch.ids[0] == row.id]  # the others are dropped
+    if not fitting:
+        raise UserError(
+            f"data.packing: none of the first {len(rows)} rows fits into model.max_length, and packing is proven with "
+            "them; raise model.max_length, or set data.packing: false."
+        )
+    chosen = [*fitting[:2], fitting[-1]]
+    padded = collator.train([row for row, _ in chosen])
     packed = pack(padded, collator.processor.tokenizer.pad_token_id, one=True)
     whole = _hidden(module, padded)
-    alone = torch.cat([_hidden(module, collator.train([row])) for row in rows])
+    alone = torch.cat([_hidden(module, batch) for _, batch in chosen])
     found, reason = _packed_hidden(module, packed)
     with agreed():
         if found is None or found.shape != whole.shape:

@@ -23,6 +23,8 @@ GRACE_SECONDS = 10.0
 _REACH_SECONDS = 30.0
 _NEWS_SECONDS = 1.0
 """An error of a collective may come a moment before the news of the dead process that caused it."""
+_BACKLOG = 4096
+"""Connections that wait until all others have tried; Python's own 128 would turn away the rest of a large run."""
 _SILENCE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 40_000}
 """The kernels notice a machine that is gone after 40 seconds, however busy its processes were."""
 
@@ -191,10 +193,12 @@ def _serve(at_home: bool) -> socket.socket | None:
     """Where the first process is reached, from this machine or from all; None where no port is free."""
     with contextlib.suppress(OSError):
         if at_home:
-            return socket.create_server(("127.0.0.1", 0))
+            return socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
         if socket.has_dualstack_ipv6():
-            return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-        return socket.create_server(("", 0))
+            return socket.create_server(
+                ("", 0), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+            )
+        return socket.create_server(("", 0), backlog=_BACKLOG)
     return None
 
 

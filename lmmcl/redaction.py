@@ -133,10 +133,9 @@ class _Redacting(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]  # an attribute there
         return self._stream.encoding
 
-    @property
-    def buffer(self) -> Any:
-        """What takes bytes; nobody's texts."""
-        return self._stream.buffer
+    def __getattr__(self, name: str) -> Any:
+        """All else, such as ``reconfigure``, and ``buffer``, which takes bytes: nobody's texts."""
+        return getattr(self._stream, name)
 
 
 def _is_secret(key: object) -> bool:

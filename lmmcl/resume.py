@@ -59,8 +59,11 @@ def save(
         tensors |= _optimizer_tensors(trainer, module)
     kept = {f"callback/{c.name}/{key}": t for c in module.stage_callbacks for key, t in c.tensors.items()}
     written = stages.look(before=position.stage + (position.phase == "done"))
+    parameters = module.parameters_by_name()
+    # Zeros have one checksum in any shape and dtype: only what is as the parameter of its name is can be a stage's.
+    alike = {key: t for key, t in kept.items() if _is_like(t, parameters.get(key.rsplit("/", 1)[-1]))}
     # From the first process's view of the disk: on a shared file system others may see a stage later.
-    references, written = trainer.strategy.broadcast((stages.references(kept), written))
+    references, written = trainer.strategy.broadcast((stages.references(alike), written))
     state = {
         "position": asdict(position),
         "sums": dict(sums),
@@ -73,6 +76,10 @@ def save(
         tensors | {k: t for k, t in kept.items() if k not in references},
         state,
     )
+
+
+def _is_like(tensor: Tensor, parameter: Tensor | None) -> bool:
+    return parameter is not None and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
 
 
 def _plain_state(callback: StageCallback) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class SequenceDriver(Callback):
         self.position = Position(**state["position"])
         base = state["sums"] if self.position.stage == 0 else self.run.checksums(Stage(0, None, "").folder)
         if base != self.sums:
-            odd = next(name for name in base if self.sums.get(name) != base[name])
+            odd = next(name for name in (*base, *self.sums) if self.sums.get(name) != base.get(name))
             raise UserError(
                 f"--ckpt_path last: {module.hparams['path']} is not the model that {self.run.path} was begun with "
                 f"({odd} differs). Put the former checkpoint back (model.revision), or start afresh with --run."

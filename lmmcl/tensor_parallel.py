@@ -95,7 +95,7 @@ def check_beside(settings: Mapping[str, Any]) -> None:
         "frozen_bits": (settings["frozen_bits"], "weights in few bits cannot be cut"),
         "optimizer": (
             settings["optimizer"] == "adamw_8bit",
-            "adamw_8bit keeps blocks of whole rows, which are cut; take adamw_offload",
+            "adamw_8bit keeps blocks of whole rows, which are cut; take adamw",
         ),
     }
     for key, (given, reason) in reasons.items():

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -149,20 +150,27 @@ def test_the_system_says_how_much_memory_there_is(tmp_path: Path, monkeypatch: p
     assert available_bytes() == 4000 * 1024
     (tmp_path / "memory.max").write_text("3000\n")
     assert available_bytes() == 1500
+    job = tmp_path / "job" / "step"  # as SLURM makes it, inside of the root
+    job.mkdir(parents=True)
+    (tmp_path / "membership").write_text("0::/job/step\n")
+    monkeypatch.setattr(lmmcl.host_memory, "_MEMBERSHIP", tmp_path / "membership")
+    assert available_bytes() == 1500
+    for name, text in (("max", "900"), ("current", "200"), ("stat", "anon 100\ninactive_file 100")):
+        (job.parent / f"memory.{name}").write_text(f"{text}\n")
+    assert available_bytes() == 800
     monkeypatch.setattr(lmmcl.host_memory, "_MEMINFO", tmp_path / "nowhere")
     assert available_bytes() is None
 
 
-def test_a_copy_may_lie_in_several_pieces_and_the_next_one_lies_where_it_lay(
+def test_a_copy_may_lie_in_several_pieces_and_goes_when_it_is_let_go_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lmmcl.host_memory, "_PIECE", 16)
     held = {**tensors(), "none": torch.zeros(0, 3), "column": torch.rand(4, 4)[:, 1]}
     memory, file = HostMemory(), TensorFile.of(held)
     copy = memory.copy(file)
-    places = [part.data_ptr() for part in copy.parts]
-    assert len(places) == 5 and copy.write(tmp_path / "copy") == file.write(tmp_path / "file")
+    assert len(copy.parts) == 5 and copy.write(tmp_path / "copy") == file.write(tmp_path / "file")
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "file").read_bytes()
-    assert [part.data_ptr() for part in memory.copy(file).parts] == places
-    smaller = memory.copy(TensorFile.of({"a": held["a"]}))
-    assert [part.data_ptr() for part in smaller.parts] == places[: len(smaller.parts)]
+    pieces = [ref(part) for part in copy.parts]
+    del copy
+    assert [piece() for piece in pieces] == [None] * 5

@@ -104,7 +104,7 @@ SRUN = """#!/usr/bin/env bash
 # Stands for Slurm's: what it is given, and a step that ends as lmmcl does when it is asked to stop.
 echo "$OMP_NUM_THREADS $*" >> "$SAID"
 if [ -n "${WAITS:-}" ]; then
-    trap 'exit 143' TERM
+    trap 'exit 143' USR1 # of other signals srun makes SIGKILL
     touch "$SAID.waits"
     for _ in $(seq 600); do sleep 0.05; done
 fi

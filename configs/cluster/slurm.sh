@@ -34,7 +34,7 @@ srun --kill-on-bad-exit=1 lmmcl fit \
 step=$!
 
 again=
-trap 'again=1; kill -TERM "$step"' USR1 # srun hands it on to every process
+trap 'again=1; kill -USR1 "$step"' USR1 # srun hands it on to every process; SIGTERM would make it kill them
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do # a signal ends the wait, not the step

@@ -11,7 +11,7 @@ if [ $# -lt 2 ]; then
     echo "usage: [NODES=2 HEAD=node1] [PROCESSES=8] bash $0 CONFIG RUN [--KEY VALUE ...]" >&2
     exit 2
 fi
-config=$1 run=$2
+config=$1 run=${2%/} # without the slash that completion adds: its last part names the meeting
 shift 2
 
 nodes=${NODES:-1}

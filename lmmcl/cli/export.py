@@ -20,10 +20,21 @@ def run(arguments: Sequence[str]) -> None:
         "--max_shard_size", metavar="SIZE", default="5GB", help="split weights above it into files [5GB]"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names in DIR")
+    parser.add_argument(
+        "--trust_remote_code", action="store_true", help="run Python code that the base model brings"
+    )
     words = parser.parse_args(list(arguments))
     quiet()
     from lmmcl.export import export
 
     quiet_libraries()
-    rounding = export(words.run, words.stage, words.to, words.dtype, words.overwrite, words.max_shard_size)
+    rounding = export(
+        words.run,
+        words.stage,
+        words.to,
+        words.dtype,
+        words.overwrite,
+        words.max_shard_size,
+        words.trust_remote_code,
+    )
     print(f"{words.to} ({rounding})")

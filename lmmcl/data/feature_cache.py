@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from lmmcl.data.cache_folder import cache_folder
@@ -18,9 +19,9 @@ def check_feature_cache(where: bool | str, most: float) -> Path | None:
     Raises:
         UserError: there is no such folder and can be none, or the limit keeps nothing.
     """
-    if not most > 0:
+    if not 0 < most < math.inf:
         raise UserError(
-            f"data.cache_features_gb must be above 0, got {most}; to keep none set data.cache_features: false."
+            f"data.cache_features_gb must be a number above 0, got {most}; to keep none set data.cache_features: false."
         )
     if isinstance(where, bool):
         return cache_folder("features") if where else None

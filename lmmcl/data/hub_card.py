@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from lmmcl.data.picture_roots import PictureRoots, lies_in
 from lmmcl.errors import UserError
@@ -64,9 +65,13 @@ def _foreign(name: str, place: str) -> UserError:
 def _front_matter(card: Path) -> Any:
     """What a card says in YAML; nothing where there is no card, or one that cannot be read, as `datasets` then says."""
     try:
-        text = card.read_text(encoding="utf-8")
-        return yaml.safe_load(text.split("---")[1] if text.startswith("---") else text) if text else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, IndexError):
+        with card.open(encoding="utf-8", newline="") as file:
+            text = file.read()
+        if card.suffix == ".md":  # as the hub's own reader finds it, which `datasets` uses
+            block = REGEX_YAML_BLOCK.search(text)
+            text = block[2] if block else ""
+        return yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
 
 

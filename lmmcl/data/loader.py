@@ -207,7 +207,7 @@ class TaskLoader:
             num_workers=self.num_workers,
             pin_memory=pin,
             generator=torch.Generator().manual_seed(0),
-            worker_init_fn=_leave_sigterm_to_the_parent,
+            worker_init_fn=_leave_signals_to_the_parent,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -218,9 +218,10 @@ class TaskLoader:
         """Nothing to restore."""
 
 
-def _leave_sigterm_to_the_parent(worker: int) -> None:
-    """A scheduler's SIGTERM reaches the whole process group; a worker that died of it would end the run unsaved."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A scheduler's signals reach the whole process group; a worker that died of one would end the run unsaved."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _missing(rows: Sequence[Row], batches: Sequence[Batch]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,9 +46,7 @@ def pack(batch: Batch, pad: int, one: bool = False, limit: int | None = None) ->
 
     shape = mask.shape
     inputs = {
-        key: laid(value, pad if key == "input_ids" else 0)
-        if isinstance(value, Tensor) and value.shape[:2] == shape
-        else value
+        key: laid(value, pad if key == "input_ids" else 0) if _of_tokens(key, value, shape) else value
         for key, value in batch.inputs.items()
         if key != "attention_mask"
     }
@@ -58,6 +57,13 @@ def pack(batch: Batch, pad: int, one: bool = False, limit: int | None = None) ->
     first = inputs["position_ids"] == 0
     labels = laid(batch.labels, IGNORED).masked_fill(first, IGNORED)
     return replace(batch, inputs=inputs, labels=labels, segments=segments)
+
+
+def _of_tokens(key: str, value: Any, shape: torch.Size) -> bool:
+    """Whether an input has a value for every token; pixels may have the same shape by chance."""
+    if not isinstance(value, Tensor) or value.is_floating_point() or key.startswith("pixel_"):
+        return False
+    return value.shape[:2] == shape
 
 
 def arrange(lengths: Sequence[int], limit: int | None = None) -> list[int]:

@@ -21,7 +21,8 @@ class RowContents:
     def prompt(self, row: Row) -> str:
         """A SHA-256 of all that the prompt of a row is made of: its messages but the answer, and its pictures."""
         pictures = [self._picture(source, f"row {row.id!r}") for source in row.images]
-        return sha256(json.dumps([_plain(row.messages[:-1]), pictures]).encode()).hexdigest()
+        asked = row.messages[:-1] if row.messages[-1]["role"] == "assistant" else row.messages
+        return sha256(json.dumps([_plain(asked), pictures]).encode()).hexdigest()
 
     def _picture(self, source: ImageSource, where: str) -> str:
         if isinstance(source, Path):

@@ -10,6 +10,7 @@ from PIL import Image
 from lmmcl.data.collate import FILLER_ID, Collator
 from lmmcl.data.picture import open_picture
 from lmmcl.data.row import Row
+from lmmcl.errors import UserError
 from lmmcl.quirks import enlarged
 
 Sizes = tuple[tuple[int, int], ...]
@@ -59,7 +60,10 @@ class SampleLengths:
             if isinstance(picture, Image.Image)
         )
         if sizes not in self._added:
-            self._added[sizes] = self._told(sizes) if sizes else 0
+            try:
+                self._added[sizes] = self._told(sizes) if sizes else 0
+            except UserError:
+                return 0  # the collator refuses the row, too, and names it
         return self._added[sizes]
 
     def _told(self, sizes: Sizes) -> int:

@@ -218,4 +218,8 @@ class _Redirects(HTTPRedirectHandler):
     ) -> Request | None:
         fp.close()  # urllib would read what came with the redirect, to its end
         _check_scheme(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is not None:
+            # Copied from the request before, for a host that is perhaps asked without a proxy; a proxy gets it anew.
+            following.remove_header("Proxy-authorization")
+        return following

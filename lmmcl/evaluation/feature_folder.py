@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -66,7 +67,8 @@ class FeatureFolder:
                 if about["seal"] != _seal(tensors, text):
                     raise ValueError("its checksum differs")
                 self._whole[key] = found.st_ino, found.st_size
-            os.utime(file)
+            with contextlib.suppress(PermissionError):  # another user's entry in a shared folder
+                os.utime(file)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:

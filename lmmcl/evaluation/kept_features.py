@@ -87,6 +87,10 @@ class KeptFeatures:
                 stacklevel=2,
             )
 
+    def are_of(self, model: Any) -> bool:
+        """Whether this is the model that answers."""
+        return model is self._model
+
     def on_path(self, names: Collection[str]) -> bool:
         """Whether features depend on one of these parameters."""
         return not self._path.parameters(self._words).keys().isdisjoint(names)
@@ -103,7 +107,7 @@ class KeptFeatures:
         sums = {**checksums(on_path), **checksums(self._path.buffers)}
         dtypes = {name: str(parameter.dtype) for name, parameter in on_path.items()}
         device = self._model.device
-        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else _processors(device.type)
         tower = f"{fingerprint(sums)} {fingerprint(dtypes)} {kind}"
         if tower != self._tower:
             self._folder.release()
@@ -205,6 +209,11 @@ class FirstScores(LogitsProcessor):
         """Whether both saw the same, bit for bit."""
         mine, others = self.scores, other.scores
         return mine is not None and others is not None and torch.equal(mine, others)
+
+
+def _processors(device: str) -> str:
+    """What of a machine rounds: vector instructions, and into how many parts a sum is cut."""
+    return f"{device} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
 
 
 def _processor(processor: Any) -> str:

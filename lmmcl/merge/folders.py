@@ -130,7 +130,8 @@ def _write_weights(base: ModelFolder, tuned: Sequence[ModelFolder], to: Path, me
 def _workers() -> Iterator[ThreadPoolExecutor]:
     """A thread for each processor, each of which computes alone."""
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)))))
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(min(_MOST_WORKERS, here))
     torch.set_num_threads(1)
     try:
         yield pool

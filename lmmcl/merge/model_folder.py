@@ -128,7 +128,10 @@ def _tensors(name: str, folder: Path) -> dict[str, Entry]:
             f"it holds {others[0]}, which is a pickle and not read: convert it" if others else "it holds none"
         )
         raise UserError(f"{name} must hold {SINGLE} or {INDEX}; {held}.")
-    placed: dict[str, str] = json.loads(index.read_text())["weight_map"]
+    try:
+        placed: dict[str, str] = dict(json.loads(index.read_bytes())["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{name}: its {INDEX} is damaged ({error}). Fetch it again.") from error
     files: dict[str, Entry] = {}
     for file in sorted(set(placed.values())):
         if Path(file).name != file or not (folder / file).exists():

@@ -73,12 +73,15 @@ def entries(path: Path) -> dict[str, Entry]:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or not 0 < length <= min(size - 8, _LONGEST_HEADER):
             raise UserError(f"{path} is no whole safetensors file. Fetch it again.")
-        try:
-            told: dict[str, Any] = json.loads(file.read(length))
-        except ValueError as error:
-            raise UserError(f"{path} is no safetensors file: its header is damaged ({error}).") from error
-    told.pop("__metadata__", None)
-    found = {key: _entry(path, key, entry, 8 + length) for key, entry in told.items()}
+        head = file.read(length)
+    try:
+        told: dict[str, Any] = json.loads(head)
+        told.pop("__metadata__", None)
+        found = {key: _entry(path, key, entry, 8 + length) for key, entry in told.items()}
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no safetensors file: its header is damaged ({error}).") from error
     for key, entry in found.items():
         if entry.begin + entry.numel * entry.dtype.itemsize > size:
             raise UserError(f"{path} is cut short: {key} lies behind its end. Fetch it again.")

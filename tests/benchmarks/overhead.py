@@ -88,7 +88,7 @@ def plain(steps: int) -> float:
     model: Any = AutoModelForImageTextToText.from_pretrained(
         checkpoint.location, dtype=torch.float32, attn_implementation="eager"
     ).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0, fused=True)
     begin = 0.0
     for step, batch in enumerate(data.loader(0, 1)):
         assert batch.labels is not None

@@ -131,8 +131,8 @@ def test_a_sweep_takes_the_merge_that_the_rule_says_and_tells_all_scores(
         for name, tensor in merged.tensors.items():
             if row.stage == 3:
                 alpha = alphas[row.chosen]
-                expected = alpha * tensor.float() + (1 - alpha) * tuned[name].float()
-                assert torch.equal(found[name], expected if alpha else tuned[name])
+                expected = alpha * tensor.double() + (1 - alpha) * tuned[name].double()
+                torch.testing.assert_close(found[name].double(), expected, rtol=1e-6, atol=1e-7)
         assert any(row.name in text and f"takes α {alphas[row.chosen]:g}" in text for text in said)
 
 

@@ -1,5 +1,6 @@
 """Packing: every token in its place, labels that never predict across, sequences no longer than the longest sample."""
 
+from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -50,6 +51,16 @@ def test_samples_stand_one_after_the_other(one: bool, segments: list[list[int]])
     places = [place for length in LENGTHS for place in range(length)]
     assert packed.inputs["position_ids"].flatten().tolist() == places
     assert packed.inputs["token_type_ids"].unique().tolist() == [7]
+
+
+def test_pixels_that_have_the_shape_of_the_tokens_stay_as_they_are() -> None:
+    batch = padded()
+    pixels = {
+        "pixel_values": torch.randn(5, 5, 3),
+        "pixel_position_ids": torch.ones(5, 5, 2, dtype=torch.long),
+    }
+    packed = pack(replace(batch, inputs={**batch.inputs, **pixels}), PAD)
+    assert all(packed.inputs[key] is value for key, value in pixels.items())
 
 
 def test_padding_at_the_end_of_a_sequence_is_a_segment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,11 @@ def test_it_follows_the_question_and_the_picture_and_not_the_answer(file: Path) 
     assert RowContents().prompt(row) != same
 
 
+def test_a_question_without_an_answer_counts(file: Path) -> None:
+    asked = [Row("a", question(text)[:1], [file]) for text in ("where?", "what?")]
+    assert len({RowContents().prompt(row) for row in asked}) == 2
+
+
 def test_a_picture_that_lies_nowhere_is_known_by_its_pixels() -> None:
     red, wide = Image.new("RGB", (8, 4), "red"), Image.new("RGB", (4, 8), "red")
     row = Row("a", question("where?"), [red])

@@ -2,13 +2,16 @@
 
 import socket
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from email.utils import format_datetime
+from io import BytesIO
 from typing import Any
+from urllib.request import Request
 
 import pytest
 
 from lmmcl.data.addresses import RefusedError
-from lmmcl.data.web import TransientError, open_url, retry_after
+from lmmcl.data.web import TransientError, _Redirects, open_url, retry_after
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +101,15 @@ def test_a_closed_port_may_pass() -> None:
         closed.bind(("127.0.0.1", 0))
         with pytest.raises(TransientError, match="refused"):
             open_url(f"http://127.0.0.1:{closed.getsockname()[1]}/", 1.0, allow_private=True)
+
+
+def test_what_is_said_to_a_proxy_is_not_said_to_the_host_of_a_redirect() -> None:
+    asked = Request("http://first.example/")
+    asked.add_header("Proxy-authorization", "Basic secret")
+    following = _Redirects().redirect_request(
+        asked, BytesIO(), 302, "Found", Message(), "https://second.example/"
+    )
+    assert following is not None and not following.has_header("Proxy-authorization")
 
 
 def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:

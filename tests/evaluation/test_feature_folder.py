@@ -58,6 +58,17 @@ def test_a_damaged_entry_is_named_and_removed(tmp_path: Path, damage: str) -> No
     assert not file.exists()
 
 
+def test_an_entry_of_another_user_is_used_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FeatureFolder(tmp_path, MUCH).keep("a", entry(), "text")
+
+    def refused(path: Path) -> None:
+        raise PermissionError(f"{path} is not yours")
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert FeatureFolder(tmp_path, MUCH).find("a") is not None
+    assert files(tmp_path) == {"a"}
+
+
 def test_room_is_made_by_what_was_not_used_for_longest(tmp_path: Path) -> None:
     before = FeatureFolder(tmp_path, MUCH)
     for key in "abc":

@@ -21,6 +21,7 @@ from PIL import Image
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.fetch import picture_path
 from lmmcl.data.hub import HubTable
+from lmmcl.data.hub_card import check_card
 from lmmcl.data.hub_form import hub_source
 from lmmcl.data.picture import PictureFile, open_picture
 from lmmcl.data.picture_roots import PictureRoots
@@ -255,6 +256,13 @@ def copy_of(card: str = "") -> Path:
     rows("x.png", str(folder / "train.jsonl"))
     (folder / "README.md").write_text(card)
     return folder
+
+
+@pytest.mark.parametrize("before", ["---\nsaid: a---b\n", " ---\n", "---\r\n"])
+def test_a_card_is_read_as_the_library_reads_it(tmp_path: Path, before: str) -> None:
+    (tmp_path / "README.md").write_bytes(f"{before}data_files: http://10.0.0.1/x.jsonl\n---\n".encode())
+    with pytest.raises(UserError, match="its card names http"):
+        check_card(tmp_path, "owner/name")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jinja2.exceptions import SecurityError
 
 from lmmcl.data.questions import read_questions
 from lmmcl.errors import UserError
+from lmmcl.export import export
 from lmmcl.loading import Checkpoint
 from lmmcl.model import ContinualLMM
 from lmmcl.recipe_table import print_recipes
@@ -79,9 +80,19 @@ def test_nobody_asks_for_it_by_default(function: Any) -> None:
     assert inspect.signature(function).parameters["trust_remote_code"].default is False
 
 
-@pytest.mark.parametrize("command_name", ["recipes", "audit"])
+@pytest.mark.parametrize("command_name", ["recipes", "audit", "export"])
 def test_a_command_has_to_be_told(command_name: str) -> None:
     assert command(command_name, "--help")[1].count("--trust_remote_code") >= 1
+
+
+def test_a_run_does_not_ask_for_it_on_behalf_of_whoever_exports_it(tiny: Path, tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    folder = _with_code(tiny, tmp_path / "model", sprung, known=False)
+    settings = {"path": str(folder), "revision": None, "trust_remote_code": True, "from_scratch": False}
+    (tmp_path / "config.json").write_text(json.dumps({"model": settings}))
+    with pytest.raises(UserError, match="add --trust_remote_code"):
+        export(tmp_path, None, tmp_path / "out")
+    assert not sprung.exists()
 
 
 def test_a_chat_template_reaches_nothing_of_python(tiny: Path, tmp_path: Path) -> None:
