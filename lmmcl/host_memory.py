@@ -59,8 +59,8 @@ def _left_in(group: Path) -> int | None:
 class HostMemory:
     """Memory for one copy of what a process writes.
 
-    Memory that is pinned for a GPU is kept and used for every copy, since pinning costs more than the copy; other memory
-    goes back when the copy is written.
+    Memory that is pinned for a GPU is kept and used for every copy, since pinning costs more than the copy; other
+    memory goes back when the copy is written.
 
     Args:
         nodes: hosts that share what is written.

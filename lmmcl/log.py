@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,6 +91,8 @@ class RunLog:
             return
         with naming_disk_errors(path), open(path, "a", encoding="utf-8", newline="") as file:
             file.write(_lines(columns, rows))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _lines(columns: list[str], rows: list[Row]) -> str:

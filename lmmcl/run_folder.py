@@ -18,6 +18,7 @@ from lmmcl.checkpoint import (
     PieceReader,
     as_json,
     naming_disk_errors,
+    sync_folder,
     verify_file,
     write_atomically,
     write_tensors,
@@ -127,6 +128,7 @@ class RunFolder:
                 return
             shutil.rmtree(final, ignore_errors=True)
             os.replace(partial, final)
+            sync_folder(final.parent)
 
     def _holds(self, name: str, lineage: bytes) -> bool:
         try:

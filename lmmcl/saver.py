@@ -229,7 +229,7 @@ def _tidy(newest: Path) -> None:
 
     What was not finished goes, and what lies beyond: a run that fell back behind a damaged checkpoint writes it anew.
     """
-    folders = sorted(newest.parent.iterdir(), reverse=True)
+    folders = sorted((path for path in newest.parent.iterdir() if path.is_dir()), reverse=True)
     whole = [folder for folder in folders if folder.name <= newest.name and Checkpoint(folder).finished]
     for folder in folders:
         if folder not in whole[:KEPT]:

@@ -84,7 +84,7 @@ def test_every_package_that_is_imported_is_asked_for() -> None:
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     parts = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     modules = {name.split(".")[0] for name in plain | parts} - sys.stdlib_module_names - {"lmmcl"}
-    lines = [*PROJECT["dependencies"], *EXTRAS["lmms-eval"]]
+    lines = [*PROJECT["dependencies"], *EXTRAS["lmms-eval"], *EXTRAS["gpu"]]
     wanted = {canonicalize_name(Requirement(line).name) for line in lines}
     owners = packages_distributions()
     missing = {

@@ -28,13 +28,14 @@ if [ -e "$run/config.json" ]; then
 fi
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun does not take it from the job
 export OMP_NUM_THREADS=$SRUN_CPUS_PER_TASK
+again=
+# srun hands it on to every process; SIGTERM would make it kill them
+trap 'again=1; kill -USR1 "$!"' USR1
 srun --kill-on-bad-exit=1 lmmcl fit \
     --config "$config" --run "$run" --trainer.strategy fsdp2 \
     --trainer.num_nodes "$SLURM_JOB_NUM_NODES" --trainer.devices "$SLURM_NTASKS_PER_NODE" "${resume[@]}" "$@" &
 step=$!
 
-again=
-trap 'again=1; kill -USR1 "$step"' USR1 # srun hands it on to every process; SIGTERM would make it kill them
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do # a signal ends the wait, not the step

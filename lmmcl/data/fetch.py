@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -293,14 +294,18 @@ def _host_of(url: str) -> str:
 
 def _clear_stale(folder: Path) -> None:
     for partial in folder.glob("*"):
-        if time() - partial.stat().st_mtime > STALE_SECONDS:
-            partial.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another run has just put it in its place
+            if time() - partial.stat().st_mtime > STALE_SECONDS:
+                partial.unlink()
 
 
 def _list_failures(failures: Iterable[Failure], file: Path) -> Path:
     told = (without_secrets(asdict(failure)) for failure in failures)  # signed addresses
     lines = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in told)
     partial = file.with_suffix(".new")
-    partial.write_text(lines, encoding="utf-8")
-    partial.replace(file)
+    try:
+        partial.write_text(lines, encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        raise _no_place(file.parent, error) from error
     return file

@@ -8,6 +8,9 @@ from lmmcl.data.task import Task
 from lmmcl.data.task_settings import TaskSettings
 from lmmcl.errors import UserError
 
+MOST = 99
+"""Tasks of a sequence: the folders of its stages sort by two digits."""
+
 
 def targets(specs: Sequence[TaskSpec], settings: TaskSettings) -> list[Task]:
     """The targets in their order.
@@ -22,6 +25,10 @@ def targets(specs: Sequence[TaskSpec], settings: TaskSettings) -> list[Task]:
     if isinstance(specs, str) or not specs:
         raise UserError(
             f"data.tasks must list at least one task, got {specs!r}; write for example tasks: [count]."
+        )
+    if len(specs) > MOST:
+        raise UserError(
+            f"data.tasks must list at most {MOST} tasks, got {len(specs)}; go on in a second run."
         )
     tasks = [parse_task(spec, key="data.tasks", settings=settings) for spec in specs]
     names = [task.name for task in tasks]

@@ -16,6 +16,7 @@ import lmmcl.token_outputs
 from lmmcl import ContinualLMM, Task
 from lmmcl.callbacks import HeldOutEvaluation, held_out_evaluation
 from lmmcl.callbacks.held_out_evaluation import canary_reading, first_answer_tokens
+from lmmcl.checkpoint import write_manifest
 from lmmcl.data.batch import IGNORED
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
@@ -237,10 +238,10 @@ def test_a_stop_inside_a_measurement_between_stages_loses_neither_the_step_nor_t
     assert any(path.name.startswith("00000002-01") for path in (tmp_path / "stopped" / "last").iterdir())
     config = (tmp_path / "whole" / "config.json").read_bytes()
     (tmp_path / "stopped" / "config.json").write_bytes(config)  # without the callback that stopped it
-    manifest = max((tmp_path / "stopped" / "last").iterdir()) / "manifest.json"
-    state = json.loads(manifest.read_text())
-    del state["state"]["callbacks"]["Stop"]
-    manifest.write_text(json.dumps(state))
+    newest = max((tmp_path / "stopped" / "last").iterdir())
+    held = json.loads((newest / "manifest.json").read_text())
+    del held["state"]["callbacks"]["Stop"]
+    write_manifest(newest, held["files"], held["state"])
     fit(tmp_path / "stopped", HeldOutEvaluation(every_n_steps=2), resume=True)
     for name in ("matrix.json", "stages/02-second/weights.safetensors"):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
