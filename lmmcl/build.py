@@ -10,17 +10,17 @@ import torch
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.attention import attention_for
 from lmmcl.compiled_layers import compile_layers
 from lmmcl.freed_memory import keep_freed_memory
 from lmmcl.frozen_linear import hold_in_bits
 from lmmcl.loading import Checkpoint, check_bf16, hold_masters
-from lmmcl.recomputed import parts_of, recompute
-from lmmcl.shard_loading import fill_, load_once, take_values
-from lmmcl.strategy import FSDP2Strategy, settle, shard
-from lmmcl.tensor_parallel import check_beside, check_plan
-from lmmcl.trained_bytes import rounding_of
+from lmmcl.optim.trained_bytes import rounding_of
+from lmmcl.parallel.shard_loading import fill_, load_once, take_values
+from lmmcl.parallel.strategy import FSDP2Strategy, settle, shard
+from lmmcl.parallel.tensor_parallel import check_beside, check_plan
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recomputed import parts_of, recompute
 from lmmcl.weights import parameters_of
 
 

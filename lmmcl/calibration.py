@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from lmmcl.agreement import agreed
-from lmmcl.data.order import subset
+from lmmcl.data.batches.order import subset
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
-from lmmcl.tensor_group import average_copies_
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.outputs.token_outputs import TokenOutputs
+from lmmcl.parallel.tensor_group import average_copies_
 from lmmcl.weights import local
 
 

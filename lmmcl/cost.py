@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from lmmcl.checkpoint import naming_disk_errors, write_atomically
 from lmmcl.errors import UserError
+from lmmcl.run.checkpoint import naming_disk_errors, write_atomically
 
 COST = "cost.csv"
 CostPhase = Literal["train", "evaluate"]
@@ -32,7 +32,7 @@ class StageCost:
         samples: that were trained on, counted at every epoch, or answered; of several processes with the rows that
             are repeated so that all take part in every batch.
         tokens: of these samples: prompt and answer, picture tokens included, padding not.
-        flops: floating point operations of the model's forwards and backwards, see `lmmcl.flops`.
+        flops: floating point operations of the model's forwards and backwards, see `lmmcl.structure.flops`.
         peak_memory_bytes: of one process, the largest: allocated on the GPU during the phase or, on a CPU, the peak
             of the resident memory since the process began, which no phase can set back.
     """

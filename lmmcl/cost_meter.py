@@ -19,12 +19,12 @@ from torch.utils.hooks import RemovableHandle
 
 from lmmcl.agreement import agreed
 from lmmcl.cost import CostLog, CostPhase, StageCost
-from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.data_parallel import sum_over_shares
-from lmmcl.flops import Flops, positions_of, watch
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Position, Stage
-from lmmcl.recomputed import parts_of
+from lmmcl.structure.flops import Flops, positions_of, watch
+from lmmcl.structure.recomputed import parts_of
 
 _BITS = 40
 """Operations are summed over processes in two parts: more than 2^63 of them may lie between two checkpoints."""

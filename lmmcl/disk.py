@@ -12,11 +12,11 @@ from lightning.pytorch import Trainer
 
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback, copied_elements
-from lmmcl.recipe_table import size_text
-from lmmcl.run_folder import RunFolder
-from lmmcl.saver import KEPT
-from lmmcl.trained_bytes import PLAIN, TrainedBytes
-from lmmcl.widths import Widths
+from lmmcl.optim.trained_bytes import PLAIN, TrainedBytes
+from lmmcl.run.run_folder import RunFolder
+from lmmcl.run.saver import KEPT
+from lmmcl.structure.recipe_table import size_text
+from lmmcl.structure.widths import Widths
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.losses import cross_entropy
 from lmmcl.model import ContinualLMM
 

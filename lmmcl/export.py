@@ -16,16 +16,16 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
 
 from lmmcl.adapters.fold import PlainReader, folds_of
-from lmmcl.checkpoint import PieceReader, as_json
 from lmmcl.errors import UserError
 from lmmcl.frozen_linear import BLOCK, packed
 from lmmcl.loading import Checkpoint
 from lmmcl.model_card import model_card
-from lmmcl.new_folder import check_new_folder, new_folder
 from lmmcl.provenance import without_paths
 from lmmcl.redaction import redacted, without_secrets
 from lmmcl.resume import BASE
-from lmmcl.run_folder import RunFolder
+from lmmcl.run.checkpoint import PieceReader, as_json
+from lmmcl.run.new_folder import check_new_folder, new_folder
+from lmmcl.run.run_folder import RunFolder
 from lmmcl.weights import checksums
 
 PROVENANCE = "lmmcl.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lmmcl.data.batches.joined import JoinedRows
 from lmmcl.data.datamodule import TaskSequenceDataModule
-from lmmcl.data.joined import JoinedRows
 from lmmcl.data.row import Row
 from lmmcl.data.row_view import RowView
 from lmmcl.mitigation import Mitigation

@@ -13,7 +13,7 @@ from lmmcl.agreement import agreed
 from lmmcl.data.row import Row
 from lmmcl.data_parallel import share, sum_over_shares
 from lmmcl.model import ContinualLMM
-from lmmcl.token_outputs import every_token
+from lmmcl.outputs.token_outputs import every_token
 from lmmcl.weights import whole
 
 _AT_ONCE = 1 << 29

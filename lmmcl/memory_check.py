@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from lightning.pytorch import Trainer
 
 from lmmcl.errors import UserError
-from lmmcl.strategy import FSDP2Strategy
-from lmmcl.trained_bytes import rounding_of
+from lmmcl.optim.trained_bytes import rounding_of
+from lmmcl.parallel.strategy import FSDP2Strategy
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM

@@ -10,19 +10,19 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lmmcl.data.joined import JoinedRows
+from lmmcl.data.batches.joined import JoinedRows
 from lmmcl.data.row import Row
 
 if TYPE_CHECKING:
     from lmmcl.adapters.fold import Fold
-    from lmmcl.data.batch import Batch
+    from lmmcl.data.batches.batch import Batch
     from lmmcl.data.datamodule import TaskSequenceDataModule
     from lmmcl.data.task import Task
     from lmmcl.evaluation.evaluator import TaskResult
     from lmmcl.model import ContinualLMM
+    from lmmcl.outputs.token_outputs import TokenOutputs
     from lmmcl.position import Stage
-    from lmmcl.token_outputs import TokenOutputs
-    from lmmcl.widths import Widths
+    from lmmcl.structure.widths import Widths
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:

@@ -17,25 +17,25 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from lmmcl import weights as tensors
-from lmmcl.anatomy import Anatomy
 from lmmcl.build import Build
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.order import draw
 from lmmcl.data.datamodule import TaskSequenceDataModule
-from lmmcl.data.order import draw
 from lmmcl.data.task import Task
 from lmmcl.data_parallel import share
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
-from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint
 from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation, StageCallback, callbacks_of
-from lmmcl.optimizer import clip_by_norm, clip_by_value, optimizer_of, scheduled
-from lmmcl.recipe import Recipe
-from lmmcl.recipe_spec import RecipeSpec
+from lmmcl.optim.optimizer import clip_by_norm, clip_by_value, optimizer_of, scheduled
+from lmmcl.outputs.forward import AnswerForward
+from lmmcl.outputs.token_outputs import TokenOutputs
+from lmmcl.parallel.strategy import FSDP2Strategy, take_trainable
 from lmmcl.settings import check_settings
-from lmmcl.strategy import FSDP2Strategy, take_trainable
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import Recipe
+from lmmcl.structure.recipe_spec import RecipeSpec
 from lmmcl.window import JoinedSets, Window, apply_weight_penalties
 
 if TYPE_CHECKING:

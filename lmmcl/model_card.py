@@ -13,7 +13,7 @@ from lmmcl.evaluation.callback_kinds import is_mitigation
 from lmmcl.evaluation.matrix import Cell, Matrix, Stage
 from lmmcl.provenance import HUB_ID, data_of, without_paths
 from lmmcl.redaction import without_secrets
-from lmmcl.run_folder import LINEAGE, RunFolder
+from lmmcl.run.run_folder import LINEAGE, RunFolder
 
 _NOT_SETTINGS = {"run", "resume", "root", "num_workers", "checkpoint_every_n_steps"}
 _HEADLINES = {

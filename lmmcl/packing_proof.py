@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lmmcl.agreement import agreed
-from lmmcl.data.batch import Batch
-from lmmcl.data.collate import FORWARD_REFUSALS
-from lmmcl.data.packing import pack
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.collate import FORWARD_REFUSALS
+from lmmcl.data.batches.packing import pack
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM

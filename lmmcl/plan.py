@@ -17,10 +17,10 @@ from lmmcl.disk import disk_of, free_bytes, widths_of
 from lmmcl.foreseen import foresee
 from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.model import ContinualLMM
-from lmmcl.recipe_table import count_text, in_order, short_groups, size_text
-from lmmcl.saver import KEPT
-from lmmcl.strategy import FSDP2Strategy
-from lmmcl.trained_bytes import TrainedBytes, rounding_of
+from lmmcl.optim.trained_bytes import TrainedBytes, rounding_of
+from lmmcl.parallel.strategy import FSDP2Strategy
+from lmmcl.run.saver import KEPT
+from lmmcl.structure.recipe_table import count_text, in_order, short_groups, size_text
 
 
 @dataclass(frozen=True)

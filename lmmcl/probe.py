@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lmmcl.agreement import agreed
-from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmmcl.data.hub import HubSource
+from lmmcl.data.hub.source import HubSource
 from lmmcl.data.parse import built_in_tasks
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

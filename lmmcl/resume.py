@@ -13,15 +13,15 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from lmmcl import checkpoint as files
 from lmmcl.agreement import agreed
-from lmmcl.checkpoint import BrokenFileError, Checkpoint, verify_file
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback
 from lmmcl.position import Position
-from lmmcl.run_folder import LINEAGE, RunFolder
-from lmmcl.saver import Saver
-from lmmcl.stage_tensors import StageTensors
+from lmmcl.run import checkpoint as files
+from lmmcl.run.checkpoint import BrokenFileError, Checkpoint, verify_file
+from lmmcl.run.run_folder import LINEAGE, RunFolder
+from lmmcl.run.saver import Saver
+from lmmcl.run.stage_tensors import StageTensors
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM

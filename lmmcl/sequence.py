@@ -11,7 +11,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
 from lmmcl.agreement import agreed
-from lmmcl.checkpoint import Checkpoint
 from lmmcl.cost_meter import CostMeter
 from lmmcl.data.bad_row import write_bad_rows
 from lmmcl.data.row import Row
@@ -24,22 +23,23 @@ from lmmcl.evaluation.evaluator import EvaluationStopped
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.result import TaskResult
-from lmmcl.log import RunLog
 from lmmcl.loops import place_loops
 from lmmcl.memory_check import check_memory_settings
 from lmmcl.model import ContinualLMM
 from lmmcl.packing_proof import prove_packing
-from lmmcl.peers import Peers
+from lmmcl.parallel.peers import Peers
+from lmmcl.parallel.stopping import EXIT_CODE, StopSignal, connect_peers, end_launched
+from lmmcl.parallel.strategy import FSDP2Strategy, wrap_again
 from lmmcl.position import Phase, Position, Stage
 from lmmcl.proofs import prove_equal, prove_frozen
 from lmmcl.resume import newest, restore_callbacks, restore_model, restore_optimizer, save
-from lmmcl.run_folder import RunFolder
-from lmmcl.run_lock import RunLock
-from lmmcl.saver import Saver
-from lmmcl.stage_tensors import StageTensors
+from lmmcl.run.checkpoint import Checkpoint
+from lmmcl.run.log import RunLog
+from lmmcl.run.run_folder import RunFolder
+from lmmcl.run.run_lock import RunLock
+from lmmcl.run.saver import Saver
+from lmmcl.run.stage_tensors import StageTensors
 from lmmcl.stage_writer import write_stage
-from lmmcl.stopping import EXIT_CODE, StopSignal, connect_peers, end_launched
-from lmmcl.strategy import FSDP2Strategy, wrap_again
 from lmmcl.trainer_check import check_trainer, drop_default_checkpoint
 from lmmcl.weights import checksums, fingerprint
 

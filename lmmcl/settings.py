@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmmcl.errors import UserError
-from lmmcl.optimizer import SCHEDULES
-from lmmcl.trained_bytes import OPTIMIZERS
+from lmmcl.optim.optimizer import SCHEDULES
+from lmmcl.optim.trained_bytes import OPTIMIZERS
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from lmmcl.evaluation.matrix import Stage as Row
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Position
 from lmmcl.resume import BASE
-from lmmcl.run_folder import RunFolder
+from lmmcl.run.run_folder import RunFolder
 from lmmcl.weights import checksums, write_whole_
 
 

@@ -12,7 +12,7 @@ from lmmcl.agreement import agreed
 from lmmcl.data.task import Task
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
-from lmmcl.run_folder import RunFolder
+from lmmcl.run.run_folder import RunFolder
 from lmmcl.weights import whole
 
 

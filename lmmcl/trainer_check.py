@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback, callbacks_of
-from lmmcl.strategy import check_strategy
+from lmmcl.parallel.strategy import check_strategy
 
 _PRECISIONS = {
     "bf16-true": "pure bf16 weights swallow most updates of a small learning rate (at lr 5e-6, 300 steps of AdamW "

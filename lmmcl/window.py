@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
-from lmmcl.data.batch import Batch
-from lmmcl.data.joined import JOINED, JoinedRows
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.joined import JOINED, JoinedRows
 from lmmcl.data_parallel import sum_over_shares
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation

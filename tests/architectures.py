@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
 
-from lmmcl.anatomy import Anatomy
+from lmmcl.structure.anatomy import Anatomy
 
 
 @cache

@@ -19,8 +19,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
-from lmmcl.checkpoint import MANIFEST
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
+from lmmcl.run.checkpoint import MANIFEST
 from tests.tiny_run import contents
 from tests.toy import toy_data, toy_module, toy_trainer
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lmmcl import peers
-from lmmcl.peers import Peers
+from lmmcl.parallel import peers
+from lmmcl.parallel.peers import Peers
 
 
 class Exchange:

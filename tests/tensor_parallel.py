@@ -17,10 +17,10 @@ from transformers.models.qwen3 import Qwen3Config
 
 from lmmcl.data_parallel import DATA, TENSOR, arrange
 from lmmcl.merge.threshold import kept_values
-from lmmcl.optimizer import adamw, clip_by_norm
-from lmmcl.strategy import FSDP2Strategy
-from lmmcl.tensor_group import average_copies_
-from lmmcl.tensor_parallel import cut
+from lmmcl.optim.optimizer import adamw, clip_by_norm
+from lmmcl.parallel.strategy import FSDP2Strategy
+from lmmcl.parallel.tensor_group import average_copies_
+from lmmcl.parallel.tensor_parallel import cut
 from lmmcl.weights import checksums, holds_first, is_cut, local, whole, write_whole_
 from tests.two_processes import fit
 

@@ -11,11 +11,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.multiprocessing.spawn import spawn
 
-from lmmcl import saver as saver_module
 from lmmcl.agreement import agree, agreed, most
-from lmmcl.checkpoint import Checkpoint, TensorFile
 from lmmcl.errors import UserError
-from lmmcl.saver import Saver
+from lmmcl.run import saver as saver_module
+from lmmcl.run.checkpoint import Checkpoint, TensorFile
+from lmmcl.run.saver import Saver
 from lmmcl.weights import local
 
 

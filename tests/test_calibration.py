@@ -12,7 +12,7 @@ from lmmcl import ContinualLMM, StageCallback, Task
 from lmmcl.calibration import draw_rows, mean_over_samples
 from lmmcl.errors import UserError
 from lmmcl.losses import cross_entropy
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.outputs.token_outputs import TokenOutputs
 from tests.toy import toy_data, toy_module, toy_trainer
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.compiled_layers import compile_layers
-from lmmcl.data.batch import Batch
-from lmmcl.data.collate import Collator
-from lmmcl.data.micro_batches import PADDED, Layout, MicroBatches
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.collate import Collator
+from lmmcl.data.batches.micro_batches import PADDED, Layout, MicroBatches
 from lmmcl.evaluation.generate import generate
-from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint
 from lmmcl.losses import cross_entropy
+from lmmcl.outputs.forward import AnswerForward
+from lmmcl.structure.anatomy import Anatomy
 from tests.toy import ToySource, toy_data, toy_module, toy_trainer
 
 # Dynamo reads .grad of a layer's input, which is not a leaf.

@@ -14,7 +14,7 @@ from lmmcl.callbacks import EMA, EWC, L2SP, MAS, SI, LwF
 from lmmcl.disk import check_disk, disk_need, disk_of, free_bytes
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
-from lmmcl.saver import KEPT
+from lmmcl.run.saver import KEPT
 from tests.toy import toy_data, toy_module, toy_trainer
 
 

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from lmmcl import Mitigation, TaskSequenceDataModule
 from lmmcl.callbacks import EMA, EWC, GPM, LoRA, LwF, WiSEFT
-from lmmcl.checkpoint import Checkpoint
 from lmmcl.errors import UserError
 from lmmcl.export import export
+from lmmcl.run.checkpoint import Checkpoint
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import contents
 from tests.toy import toy_data, toy_module, toy_task, toy_trainer

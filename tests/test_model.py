@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, Task
-from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.outputs.token_outputs import TokenOutputs
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_task, toy_trainer
 

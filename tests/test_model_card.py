@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.model_card import model_card
-from lmmcl.run_folder import RunFolder
+from lmmcl.run.run_folder import RunFolder
 from tests.tiny_run import TinyRun
 
 

@@ -75,6 +75,6 @@ def test_a_model_that_reads_packed_samples_otherwise_is_refused(
     def without_positions(model: torch.nn.Module, batch: Any) -> dict[str, Any]:
         return {key: value for key, value in batch.inputs.items() if key != "position_ids"}
 
-    monkeypatch.setattr("lmmcl.forward.inputs_of", without_positions)
+    monkeypatch.setattr("lmmcl.outputs.forward.inputs_of", without_positions)
     with pytest.raises(UserError, match=r"data\.packing: Llava.* differ by .* Set data\.packing: false"):
         fit(tiny, tmp_path / "run", packing=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from lmmcl.data.batch import IGNORED
+from lmmcl.data.batches.batch import IGNORED
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.probe import answer_batches, held_out_rows, is_power_of_ten

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.loading import Checkpoint
-from lmmcl.recipe import RECIPES, Recipe
-from lmmcl.recipe_table import cost_of, on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import RECIPES, Recipe
+from lmmcl.structure.recipe_table import cost_of, on_meta
 from tests.benchmarks.recipes import CONFIGS, NAMES, measure
 
 STUDY = Path(__file__).parents[1] / "configs" / "study"

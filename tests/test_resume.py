@@ -17,13 +17,13 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, Task, TaskSequenceDataModule
-from lmmcl import checkpoint as files
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
-from lmmcl.checkpoint import TensorFile
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
-from lmmcl.saver import KEPT
+from lmmcl.run import checkpoint as files
+from lmmcl.run.checkpoint import TensorFile
+from lmmcl.run.saver import KEPT
 from tests.killed_runs import forked
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import contents

@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 
 from lmmcl.callbacks import LwF, WiSEFT
 from lmmcl.errors import UserError
-from lmmcl.strategy import check_strategy
+from lmmcl.parallel.strategy import check_strategy
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_trainer
 

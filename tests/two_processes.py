@@ -21,14 +21,14 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from typing_extensions import override
 
-import lmmcl.token_outputs
+import lmmcl.outputs.token_outputs
 from lmmcl import ContinualLMM, Mitigation, StageCallback, Task, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.merge.threshold import kept_values
-from lmmcl.shard_loading import fill_, load_once, take_values
-from lmmcl.strategy import settle
+from lmmcl.parallel.shard_loading import fill_, load_once, take_values
+from lmmcl.parallel.strategy import settle
 from lmmcl.weights import local, mix_, snapshot, whole
 from tests.toy import toy_module, toy_task, toy_trainer
 
@@ -111,10 +111,10 @@ def fit_whole(
     trainer = toy_trainer(
         callbacks=[KillerAtStep(kill_at), SlowCopy(), LwF()], strategy=strategy, devices=devices
     )
-    at_once, lmmcl.token_outputs._LOGITS_AT_ONCE = lmmcl.token_outputs._LOGITS_AT_ONCE, 5000
+    at_once, lmmcl.outputs.token_outputs._LOGITS_AT_ONCE = lmmcl.outputs.token_outputs._LOGITS_AT_ONCE, 5000
     with contextlib.suppress(Killed):
         trainer.fit(toy_module(checkpoint, run, lr=1e-3, **options), data)
-    lmmcl.token_outputs._LOGITS_AT_ONCE = at_once
+    lmmcl.outputs.token_outputs._LOGITS_AT_ONCE = at_once
 
 
 def equal_values() -> list[Tensor]:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
-from lmmcl.landmarks import inside
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.landmarks import inside
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmmcl.checkpoint import PieceReader
 from lmmcl.errors import UserError
+from lmmcl.run.checkpoint import PieceReader
 
 
 @dataclass(frozen=True)

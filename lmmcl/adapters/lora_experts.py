@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lmmcl.adapters.linears import linear_weights
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lmmcl.adapters.fold import Fold, folded
 from lmmcl.adapters.linears import linear_weights
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.weights import whole

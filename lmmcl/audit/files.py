@@ -12,8 +12,8 @@ from typing import Any
 
 from lmmcl.audit.audit import Audit, Verdict
 from lmmcl.audit.search import Trial
-from lmmcl.checkpoint import as_json, write_atomically
 from lmmcl.evaluation.summary import Estimate
+from lmmcl.run.checkpoint import as_json, write_atomically
 
 VERSION = 1
 _SCORES = [

@@ -13,8 +13,7 @@ from lmmcl.audit.audit import Audit, Verdict
 from lmmcl.audit.files import trials
 from lmmcl.audit.search import Trial
 from lmmcl.audit.tables import distance, short_title
-from lmmcl.checkpoint import write_atomically
-from lmmcl.data.picture import open_picture
+from lmmcl.data.pictures.picture import open_picture
 from lmmcl.data.questions import Questions
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
@@ -26,6 +25,7 @@ from lmmcl.report.chart_svg import line_chart
 from lmmcl.report.page import render
 from lmmcl.report.pictures import data_uri
 from lmmcl.report.style import signed
+from lmmcl.run.checkpoint import write_atomically
 
 _SHOWN = 12
 """Flipped answers of a task that are shown."""

@@ -9,13 +9,13 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from lmmcl.audit.audit import Audit, Auditor, Verdict
-from lmmcl.checkpoint import as_json
 from lmmcl.errors import UserError
 from lmmcl.evaluation.summary import Estimate
 from lmmcl.export import CARD, PROVENANCE, SHARD
 from lmmcl.loading import Checkpoint
-from lmmcl.new_folder import check_new_folder, new_folder
 from lmmcl.provenance import without_paths
+from lmmcl.run.checkpoint import as_json
+from lmmcl.run.new_folder import check_new_folder, new_folder
 
 
 def check_target(to: Path, models: Sequence[str]) -> None:

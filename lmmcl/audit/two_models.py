@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 from transformers.utils import logging
 
-from lmmcl.anatomy import GROUPS, Anatomy
 from lmmcl.audit.adapter import fold, is_adapter
 from lmmcl.audit.voice import Voice
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
+from lmmcl.structure.anatomy import GROUPS, Anatomy
 from lmmcl.weights import checksums, fingerprint
 
 BUFFERS = "buffers"
@@ -52,7 +52,7 @@ class GroupChange:
     """How far a group of parameters moved.
 
     Args:
-        group: of `lmmcl.anatomy.GROUPS`, or ``buffers``.
+        group: of `lmmcl.structure.anatomy.GROUPS`, or ``buffers``.
         tensors: in the group.
         changed: those of them that differ.
         norm: ‖θ_base‖ (Frobenius) over all of the group.

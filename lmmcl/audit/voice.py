@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoProcessor
 
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import end_tokens
 from lmmcl.loading import Checkpoint

@@ -6,9 +6,9 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
+from lmmcl.data.batches.mixing import mix, mixed_counts
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.general_set import GeneralSet, GeneralSpec
-from lmmcl.data.mixing import mix, mixed_counts
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError

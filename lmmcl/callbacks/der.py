@@ -9,10 +9,10 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.joined import JoinedRows
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.general_set import GeneralSpec
-from lmmcl.data.joined import JoinedRows
 from lmmcl.data.row import Row
 from lmmcl.data.row_memory import RowMemory, Strategy
 from lmmcl.data.task import Task
@@ -20,7 +20,7 @@ from lmmcl.errors import UserError
 from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation
 from lmmcl.model import ContinualLMM
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.outputs.token_outputs import TokenOutputs
 from lmmcl.top_logits import top_logits
 
 

@@ -19,7 +19,7 @@ from lmmcl.evaluation.processes import from_first
 from lmmcl.layer_inputs import input_moments, linear_layers
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
-from lmmcl.tensor_group import with_whole_rows, write_rows_
+from lmmcl.parallel.tensor_group import with_whole_rows, write_rows_
 from lmmcl.weights import copy_, local
 
 _NOISE = 1e-12

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
@@ -23,12 +23,12 @@ from lmmcl.evaluation.flip_pictures import keep_flips
 from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.kept_prompts import KeptPrompts
-from lmmcl.logit_rows import TokenFunction
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
+from lmmcl.outputs.logit_rows import TokenFunction
 from lmmcl.position import Stage
 from lmmcl.report.artefacts import write_artefacts
-from lmmcl.widths import Widths
+from lmmcl.structure.widths import Widths
 
 _BASE = "canary_log_probabilities"
 _ANSWER_TOKENS = 8

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from typing_extensions import override
 
-from lmmcl.branch_outputs import BRANCHES, BranchOutputs
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
+from lmmcl.outputs.branch_outputs import BRANCHES, BranchOutputs
 from lmmcl.probe import Reading, answer_batches, head_weight, head_weights, held_out_rows
+from lmmcl.structure.widths import Widths
 from lmmcl.weights import holds_first, local
-from lmmcl.widths import Widths
 
 _HEAD, _BASE = "head/", "outputs"
 _ROWS_AT_ONCE = 8192

@@ -8,13 +8,13 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.losses import distillation
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.outputs.token_outputs import TokenOutputs
 
 
 def shares(everywhere: Tensor, answers: Tensor, samples: int) -> Tensor:

@@ -17,7 +17,7 @@ from lmmcl.merge.layer_inputs import second_moments
 from lmmcl.merge.model_tailor import blocks, damped, tailored
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
-from lmmcl.tensor_group import write_rows_
+from lmmcl.parallel.tensor_group import write_rows_
 
 
 class ModelTailor(Mitigation):

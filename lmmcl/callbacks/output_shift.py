@@ -22,7 +22,7 @@ from lmmcl.evaluation.token_classes import token_partition
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.probe import Asked, Reading, answer_batches, head_weights, held_out_rows
-from lmmcl.widths import Widths
+from lmmcl.structure.widths import Widths
 
 _HEAD, _HIDDEN, _MEAN = "head/", "hidden", "mean_log_probabilities"
 _TITLES = {

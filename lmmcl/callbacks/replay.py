@@ -6,9 +6,9 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
+from lmmcl.data.batches.joined import JoinedRows
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.general_set import GeneralSpec
-from lmmcl.data.joined import JoinedRows
 from lmmcl.data.row import Row
 from lmmcl.data.row_memory import RowMemory, Strategy
 from lmmcl.data.task import Task

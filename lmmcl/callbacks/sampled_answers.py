@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from typing_extensions import override
 
 from lmmcl.agreement import agreed
-from lmmcl.data.picture import open_picture
+from lmmcl.data.pictures.picture import open_picture
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError

@@ -97,7 +97,7 @@ def _values() -> dict[str, list[str]]:
     from lmmcl.data.parse import built_in_tasks
     from lmmcl.embedded import EMBEDDED
     from lmmcl.export import DTYPES
-    from lmmcl.recipe import RECIPES
+    from lmmcl.structure.recipe import RECIPES
 
     tasks, callbacks, recipes = list(built_in_tasks()), lmmcl.callbacks.__all__, list(RECIPES)
     choices = {f"--{key.name}": found for key in keys_of(config_parser()) if (found := _choices(key.hint))}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.cli.config_parser import reading_parser
 from lmmcl.cli.config_parts import instantiated
 from lmmcl.conflicts import check_conflicts
@@ -15,8 +14,9 @@ from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.mitigation import StageCallback
-from lmmcl.recipe import Recipe
-from lmmcl.recipe_table import on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import Recipe
+from lmmcl.structure.recipe_table import on_meta
 
 
 class ConfigCheck:

@@ -26,8 +26,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--timeout", metavar="S", type=float, default=20.0, help="longest silence, s [20]")
     words = parser.parse_args(list(arguments))
     quiet()
-    from lmmcl.data.fetch import fetch
-    from lmmcl.data.manners import Manners
+    from lmmcl.data.pictures.fetch import fetch
+    from lmmcl.data.pictures.manners import Manners
     from lmmcl.tasks import TASKS
     from lmmcl.tasks.pictures import Fetchable
 

@@ -15,7 +15,7 @@ from lmmcl.cli.critical import HELP as CRITICAL_HELP
 from lmmcl.cli.entry import COMMANDS
 from lmmcl.cli.keys import TRAINER, Key, keys_of, sentence
 from lmmcl.data.parse import built_in_tasks
-from lmmcl.recipe import RECIPES
+from lmmcl.structure.recipe import RECIPES
 
 _OPTIONS = {
     "-h, --help": "this text.",

@@ -141,9 +141,9 @@ def _place(parts: ConfigParts, device: torch.device, memory: int | None) -> Plac
     import torch
     from lightning.pytorch.strategies import DDPStrategy
 
+    from lmmcl.optim.trained_bytes import TrainedBytes
+    from lmmcl.parallel.strategy import FSDP2Strategy
     from lmmcl.preflight.memory import Place
-    from lmmcl.strategy import FSDP2Strategy
-    from lmmcl.trained_bytes import TrainedBytes
 
     settings, trainer = parts.settings, parts.runner
     if trainer is not None:

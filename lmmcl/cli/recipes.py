@@ -19,7 +19,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--recipe", help="one more recipe to show")
     words = parser.parse_args(list(arguments))
     quiet()
-    from lmmcl.recipe_table import print_recipes
+    from lmmcl.structure.recipe_table import print_recipes
 
     quiet_libraries()
     print_recipes(words.model, words.revision, words.trust_remote_code, words.recipe)

@@ -13,8 +13,8 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from lmmcl.checkpoint import as_json, naming_disk_errors, write_atomically
 from lmmcl.redaction import without_secrets
+from lmmcl.run.checkpoint import as_json, naming_disk_errors, write_atomically
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"

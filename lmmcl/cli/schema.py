@@ -168,7 +168,7 @@ def _callback() -> dict[str, Any]:
 
 
 def _recipe() -> dict[str, Any]:
-    from lmmcl.recipe import RECIPES
+    from lmmcl.structure.recipe import RECIPES
 
     name = {"anyOf": [{"enum": [*RECIPES, "last_4", "first_4_frozen"]}, {"type": "string"}]}
     names = {"anyOf": [name, {"type": "array", "items": name}]}
@@ -193,7 +193,7 @@ def _recipe() -> dict[str, Any]:
 
 
 def _task() -> dict[str, Any]:
-    from lmmcl.data.hub_form import hub_source
+    from lmmcl.data.hub.form import hub_source
     from lmmcl.data.parse import OVERRIDES, SOURCE_KEYS, built_in_tasks
     from lmmcl.data.sources import FileSource
     from lmmcl.data.task import Task

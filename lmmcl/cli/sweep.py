@@ -122,7 +122,7 @@ def _check_all(runs: Sequence[Planned]) -> None:
 def _write_for_cluster(
     runs: Sequence[Planned], commands: Path | None, slurm: Path | None, jobs: int, folder: Path
 ) -> None:
-    from lmmcl.checkpoint import write_atomically
+    from lmmcl.run.checkpoint import write_atomically
     from lmmcl.sweep.cluster import command_lines, slurm_script
     from lmmcl.sweep.loop import LOGS
     from lmmcl.sweep.state import OWN

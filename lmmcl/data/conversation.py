@@ -8,9 +8,9 @@ from typing import Any
 
 from lmmcl.data.bad_row import RowError
 from lmmcl.data.columns import Columns, Prompt
-from lmmcl.data.picture import PictureFile
-from lmmcl.data.picture_roots import PictureRoots
-from lmmcl.data.records import Place
+from lmmcl.data.files.records import Place
+from lmmcl.data.pictures.picture import PictureFile
+from lmmcl.data.pictures.picture_roots import PictureRoots
 from lmmcl.data.row import ImageSource, Row
 from lmmcl.redaction import redacted
 

@@ -10,16 +10,16 @@ from typing_extensions import override
 
 from lmmcl.data import sequence_tasks
 from lmmcl.data.bad_row import BadRow, OnBadRow
-from lmmcl.data.collate import Collator, OnTooLong
+from lmmcl.data.batches.collate import Collator, OnTooLong
+from lmmcl.data.batches.joined import JoinedRows, RowsOfStep, join_windows
+from lmmcl.data.batches.loader import TaskLoader, WindowDataset
+from lmmcl.data.batches.micro_batches import Layout
+from lmmcl.data.batches.mixing import MixedRows, mixed_windows
+from lmmcl.data.batches.order import subset, windows
+from lmmcl.data.batches.row_length import row_lengths
 from lmmcl.data.feature_cache import check_feature_cache
-from lmmcl.data.joined import JoinedRows, RowsOfStep, join_windows
-from lmmcl.data.loader import TaskLoader, WindowDataset
-from lmmcl.data.micro_batches import Layout
-from lmmcl.data.mixing import MixedRows, mixed_windows
-from lmmcl.data.order import subset, windows
 from lmmcl.data.parse import TaskSpec
 from lmmcl.data.row import Row
-from lmmcl.data.row_length import row_lengths
 from lmmcl.data.task import Part, Task
 from lmmcl.data.task_fingerprint import task_fingerprint
 from lmmcl.data.task_settings import Scoring, TaskSettings

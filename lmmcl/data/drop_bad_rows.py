@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lmmcl.data.bad_row import BadRow, RowError
-from lmmcl.data.picture_check import PictureCheck
+from lmmcl.data.pictures.picture_check import PictureCheck
 from lmmcl.data.row import Row
 from lmmcl.data.row_view import RowView
 from lmmcl.data.task import Part, Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from lmmcl.data.cache_folder import cache_folder
+from lmmcl.data.files.cache_folder import cache_folder
 from lmmcl.errors import UserError
 
 

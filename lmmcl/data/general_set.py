@@ -7,7 +7,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
 from lmmcl.data.parse import TaskSpec, parse_task
 from lmmcl.data.row import Row
 from lmmcl.data.row_view import RowView

@@ -9,14 +9,14 @@ from typing import Any
 import lmmcl.scorers
 from lmmcl.data.drop_bad_rows import DropBadRows
 from lmmcl.data.find_scorer import find_scorer
-from lmmcl.data.hub_form import hub_source
+from lmmcl.data.hub.form import hub_source
 from lmmcl.data.nearest import nearest
 from lmmcl.data.own_train import OwnTrain
 from lmmcl.data.sources import FileSource
 from lmmcl.data.task import RootedSource, Source, Task
 from lmmcl.data.task_settings import TaskSettings
 from lmmcl.errors import UserError
-from lmmcl.recipe_spec import RecipeSpec
+from lmmcl.structure.recipe_spec import RecipeSpec
 
 OVERRIDES = tuple(
     field.name for field in fields(Task) if field.name not in ("name", "source", "scorer", "lmms_eval")
@@ -31,7 +31,7 @@ FILE_KEYS = ("path", *SOURCE_KEYS["path"])
 
 _Value = str | int | float | bool | None | RecipeSpec | dict[str, str | float | None]
 TaskSpec = str | dict[str, _Value] | dict[str, Any] | Task
-"""A task as YAML holds it, spelt out for the reason given at `lmmcl.recipe_spec.RecipeSpec`."""
+"""A task as YAML holds it, spelt out for the reason given at `lmmcl.structure.recipe_spec.RecipeSpec`."""
 
 
 def built_in_tasks() -> Mapping[str, Task]:

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from lmmcl.data import sequence_tasks
+from lmmcl.data.batches.order import subset
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.nearest import nearest
-from lmmcl.data.order import subset
 from lmmcl.data.parse import parse_task
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task

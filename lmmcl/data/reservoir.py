@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
 
 Item = TypeVar("Item")
 

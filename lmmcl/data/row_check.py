@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmcl.data.bad_row import BadRow, BadRows, RowError
-from lmmcl.data.cache_folder import cache_folder, keep
 from lmmcl.data.conversation import RowForm
-from lmmcl.data.picture import EmbeddedPicture, PictureFile
-from lmmcl.data.picture_files import PictureFiles
-from lmmcl.data.records import Records
+from lmmcl.data.files.cache_folder import cache_folder, keep
+from lmmcl.data.files.records import Records
+from lmmcl.data.files.tar_records import TarPicture, TarRecords
+from lmmcl.data.pictures.picture import EmbeddedPicture, PictureFile
+from lmmcl.data.pictures.picture_files import PictureFiles
 from lmmcl.data.row import Row
-from lmmcl.data.tar_records import TarPicture, TarRecords
 from lmmcl.errors import UserError
 
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lmmcl.data.picture import PictureFile, open_picture
+from lmmcl.data.pictures.picture import PictureFile, open_picture
 from lmmcl.data.row import ImageSource, Row
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from lmmcl.data.bad_row import BadRows, OnBadRow, RowError
 from lmmcl.data.columns import Columns, Prompt
 from lmmcl.data.conversation import RowForm
-from lmmcl.data.records import Records
+from lmmcl.data.files.records import Records
+from lmmcl.data.files.row_files import METADATA, part_files, read_files, stem
 from lmmcl.data.row import Row
 from lmmcl.data.row_check import Twins, check_rows
-from lmmcl.data.row_files import METADATA, part_files, read_files, stem
 from lmmcl.data.row_view import RowView
 from lmmcl.data.shares import part_of, shares_of
 from lmmcl.data.task import Part

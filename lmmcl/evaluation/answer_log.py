@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from lmmcl.checkpoint import naming_disk_errors, write_atomically
 from lmmcl.errors import UserError
 from lmmcl.evaluation.probe_log import FOLDER
+from lmmcl.run.checkpoint import naming_disk_errors, write_atomically
 
 ANSWERS = "answers.jsonl"
 _QUALITY = 85

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lmmcl.agreement import agreed
-from lmmcl.checkpoint import write_atomically
 from lmmcl.evaluation.processes import world
+from lmmcl.run.checkpoint import write_atomically
 
 
 @dataclass(frozen=True)

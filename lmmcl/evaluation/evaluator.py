@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from lmmcl.agreement import agree, agreed
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.data.row import Row
 from lmmcl.data_parallel import share
 from lmmcl.errors import UserError

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from lmmcl.checkpoint import as_json, naming_disk_errors, write_atomically
-from lmmcl.data.picture import open_picture
+from lmmcl.data.pictures.picture import open_picture
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.evaluation.flipped_examples import FLIPS, QUESTIONS, FlippedExample, picture_name, read_flips
+from lmmcl.run.checkpoint import as_json, naming_disk_errors, write_atomically
 
 LOST, GAINED = 8, 4
 """So many of each task are kept; critical ones come first."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.errors import UserError
 
 

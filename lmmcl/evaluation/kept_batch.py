@@ -9,9 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.evaluation.kept_outputs import put_together, taken_apart
-from lmmcl.picture_recording import Point, Recording
+from lmmcl.structure.picture_recording import Point, Recording
 
 
 class KeptBatch:

@@ -15,8 +15,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 from typing_extensions import override
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.data.row import Row
 from lmmcl.data.row_content import RowContents
 from lmmcl.evaluation.feature_folder import FeatureFolder
@@ -24,8 +23,9 @@ from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.kept_batch import KeptBatch
 from lmmcl.evaluation.kept_outputs import UnkeepableError
 from lmmcl.evaluation.processes import from_all
-from lmmcl.picture_path import PicturePath
-from lmmcl.picture_recording import Recording
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.picture_path import PicturePath
+from lmmcl.structure.picture_recording import Recording
 from lmmcl.weights import checksums, fingerprint
 
 _PACKAGES = ("lmmcl", "torch", "transformers", "torchvision", "pillow")

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from lmmcl.picture_recording import made_of, parts_of
+from lmmcl.structure.picture_recording import made_of, parts_of
 
 
 class UnkeepableError(Exception):

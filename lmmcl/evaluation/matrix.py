@@ -13,9 +13,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lmmcl.checkpoint import as_json, write_atomically
 from lmmcl.errors import UserError
 from lmmcl.evaluation.result import TaskResult
+from lmmcl.run.checkpoint import as_json, write_atomically
 
 VERSION = 1
 _PLACE = "<stages>"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmmcl.checkpoint import as_json, write_atomically
 from lmmcl.evaluation.result import TaskResult
+from lmmcl.run.checkpoint import as_json, write_atomically
 
 INDEX = "index.json"
 

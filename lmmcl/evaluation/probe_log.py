@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from lmmcl.checkpoint import as_json, naming_disk_errors, write_atomically
 from lmmcl.errors import UserError
+from lmmcl.run.checkpoint import as_json, naming_disk_errors, write_atomically
 
 FOLDER = "probes"
 

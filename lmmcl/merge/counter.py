@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
 
 _STEP = -7046029254386353131  # 0x9E3779B97F4A7C15
 _FIRST = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -18,7 +18,7 @@ def happens(positions: Tensor, probability: float, *key: int | str) -> Tensor:
     Args:
         positions: from 0, int64, of any shape.
         probability: of each event, in [0, 1], kept to 32 bits.
-        key: what the events are drawn for, as in `lmmcl.data.order.draw`.
+        key: what the events are drawn for, as in `lmmcl.data.batches.order.draw`.
 
     Returns:
         bool, of the shape of the positions.

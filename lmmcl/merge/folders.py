@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmmcl.checkpoint import as_json
 from lmmcl.errors import UserError
 from lmmcl.merge.model_folder import INDEX, ModelFolder, located
 from lmmcl.merge.pieces import FilePieces, Merge, Piece
 from lmmcl.merge.tensor_file import TensorFileWriter
 from lmmcl.merge.tuned import open_base, open_tuned
-from lmmcl.new_folder import check_new_folder, new_folder
 from lmmcl.provenance import without_paths
+from lmmcl.run.checkpoint import as_json
+from lmmcl.run.new_folder import check_new_folder, new_folder
 
 PROVENANCE = "lmmcl.json"
 _BESIDE = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")

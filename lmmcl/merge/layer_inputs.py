@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from lmmcl.agreement import agreed
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.data.row import Row
 from lmmcl.data_parallel import sum_over_shares
-from lmmcl.forward import AnswerForward
 from lmmcl.model import ContinualLMM
+from lmmcl.outputs.forward import AnswerForward
 from lmmcl.weights import whole
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.merge.pieces import Piece, landed
 from lmmcl.merge.threshold import kept_values
-from lmmcl.tensor_group import with_whole_rows
+from lmmcl.parallel.tensor_group import with_whole_rows
+from lmmcl.structure.anatomy import Anatomy
 from lmmcl.weights import local
 
 _BATCH = 1 << 22

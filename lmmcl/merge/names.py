@@ -25,7 +25,7 @@ def parameter_names(folder: ModelFolder) -> dict[str, str]:
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
     from lmmcl.loading import Checkpoint
-    from lmmcl.recipe_table import on_meta
+    from lmmcl.structure.recipe_table import on_meta
 
     model: Any = on_meta(Checkpoint(str(folder.folder)))
     held = model.state_dict()

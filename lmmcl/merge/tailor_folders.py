@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
-from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint
 from lmmcl.merge.layer_inputs import moments_alone
 from lmmcl.merge.model_folder import ADAPTER, INDEX, SINGLE, ModelFolder, located
@@ -22,6 +20,8 @@ from lmmcl.merge.names import parameter_names
 from lmmcl.merge.pieces import FilePieces, Merge, Piece, Pieces, landed
 from lmmcl.merge.ties import most, trimmed
 from lmmcl.merge.tuned import open_base, open_tuned
+from lmmcl.outputs.forward import AnswerForward
+from lmmcl.structure.anatomy import Anatomy
 from lmmcl.weights import parameters_of
 
 PURPOSE = "Model Tailor"

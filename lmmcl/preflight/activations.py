@@ -9,9 +9,9 @@ from typing import Any
 _VISION_BYTES = 34
 """Bytes a token and unit of width that a classic transformer block keeps in 16 bit (arXiv 2205.05198, equation 1)."""
 _LOGITS_AT_ONCE = 1 << 25
-"""Logits of one chunk of answer tokens (`lmmcl.token_outputs`)."""
+"""Logits of one chunk of answer tokens (`lmmcl.outputs.token_outputs`)."""
 _ROWS_AT_ONCE = 1 << 23
-"""Logits that a loss gets at once on a GPU (`lmmcl.logit_rows`)."""
+"""Logits that a loss gets at once on a GPU (`lmmcl.outputs.logit_rows`)."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from lmmcl.adapters.experts import Mixture
-from lmmcl.anatomy import Anatomy
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.mitigation import Mitigation
 from lmmcl.model import ContinualLMM
-from lmmcl.recipe_table import base_group
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe_table import base_group
 from lmmcl.weights import parameters_of
 
 

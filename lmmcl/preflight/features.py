@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.data.batch import Batch
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.collate import Collator
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.preflight.finding import Finding, some
 from lmmcl.preflight.hollow import hollow
+from lmmcl.structure.anatomy import Anatomy
 
 
 def image_token(model: nn.Module, processor: Any) -> int | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lmmcl.preflight.finding import Finding
 from lmmcl.preflight.memory import Load, Need, Place
-from lmmcl.recipe_table import size_text
-from lmmcl.recomputed import PARTS, parts_of
+from lmmcl.structure.recipe_table import size_text
+from lmmcl.structure.recomputed import PARTS, parts_of
 
 _TIGHT = 0.9
 """Share of a GPU's memory from which it is tight: the driver, the libraries and fragments take the rest."""

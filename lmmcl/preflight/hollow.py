@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.landmarks import prefixes
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.landmarks import prefixes
 
 
 @contextmanager

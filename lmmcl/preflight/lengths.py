@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmmcl.data.batch import Batch
-from lmmcl.data.collate import Collator
-from lmmcl.data.order import subset
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.collate import Collator
+from lmmcl.data.batches.order import subset
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.preflight.finding import Finding, Level, some

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from lmmcl.data.bad_row import RowError
-from lmmcl.data.picture import PictureFile, open_picture
+from lmmcl.data.pictures.picture import PictureFile, open_picture
 from lmmcl.data.row import ImageSource, Row
 
 Size = tuple[int, int]

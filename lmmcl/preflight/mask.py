@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from lmmcl.data.batch import IGNORED
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.batch import IGNORED
+from lmmcl.data.batches.collate import Collator
+from lmmcl.data.batches.template import text_of
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
-from lmmcl.data.template import text_of
 from lmmcl.errors import UserError
 from lmmcl.preflight.finding import Finding
 

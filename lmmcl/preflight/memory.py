@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.frozen_linear import BLOCK
-from lmmcl.landmarks import prefixes
 from lmmcl.mitigation import Mitigation, StageCallback, copied_elements
+from lmmcl.optim.trained_bytes import PLAIN, TrainedBytes
 from lmmcl.preflight.activations import Shape, generation_bytes, training_bytes
-from lmmcl.recomputed import PARTS, parts_of
-from lmmcl.trained_bytes import PLAIN, TrainedBytes
-from lmmcl.widths import Widths
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.landmarks import prefixes
+from lmmcl.structure.recomputed import PARTS, parts_of
+from lmmcl.structure.widths import Widths
 
 
 @dataclass(frozen=True)

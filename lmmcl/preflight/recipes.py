@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
 from lmmcl.preflight.finding import Finding
-from lmmcl.recipe_table import count_text, short_groups
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe_table import count_text, short_groups
 
 
 def trained_by(

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.row import Row
 from lmmcl.data.row_view import RowView
@@ -32,8 +31,9 @@ from lmmcl.preflight.rows import check_rows
 from lmmcl.preflight.scan import Rows, Scanned, scan
 from lmmcl.preflight.space import check_space
 from lmmcl.preflight.steps import check_steps
-from lmmcl.recipe_table import count_text, on_meta
-from lmmcl.widths import Widths
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe_table import count_text, on_meta
+from lmmcl.structure.widths import Widths
 
 _FEATURES = 2
 """Rows of a task whose image features are counted."""

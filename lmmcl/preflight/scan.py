@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from lmmcl.data.order import subset
+from lmmcl.data.batches.order import subset
+from lmmcl.data.batches.template import ChatTemplate, Rendered
 from lmmcl.data.row import Message, Row
 from lmmcl.data.task import Part, Task
-from lmmcl.data.template import ChatTemplate, Rendered
 from lmmcl.errors import UserError
 from lmmcl.preflight.finding import Level
 from lmmcl.preflight.gold import gold_fault

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lmmcl.disk import disk_need, free_bytes
 from lmmcl.mitigation import StageCallback
+from lmmcl.optim.trained_bytes import PLAIN, TrainedBytes
 from lmmcl.preflight.finding import Finding
-from lmmcl.recipe_table import size_text
-from lmmcl.trained_bytes import PLAIN, TrainedBytes
-from lmmcl.widths import Widths
+from lmmcl.structure.recipe_table import size_text
+from lmmcl.structure.widths import Widths
 
 _TIGHT = 0.9
 """Share of the free room from which it is tight: answers, logs and pictures come on top."""

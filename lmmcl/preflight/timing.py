@@ -10,24 +10,24 @@ from typing import Any
 
 import torch
 
-from lmmcl.anatomy import Anatomy
+from lmmcl.data.batches.order import subset
 from lmmcl.data.datamodule import TaskSequenceDataModule
-from lmmcl.data.order import subset
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
 from lmmcl.foreseen import foresee
-from lmmcl.forward import AnswerForward
 from lmmcl.loading import hold_masters
 from lmmcl.losses import cross_entropy
 from lmmcl.model import ContinualLMM
-from lmmcl.optimizer import optimizer_of
+from lmmcl.optim.optimizer import optimizer_of
+from lmmcl.optim.trained_bytes import rounding_of
+from lmmcl.outputs.forward import AnswerForward
 from lmmcl.preflight.adapters import Adapted
 from lmmcl.preflight.finding import Finding
 from lmmcl.preflight.memory import Place
 from lmmcl.preflight.steps import measured_rows
-from lmmcl.recomputed import parts_of, recompute
-from lmmcl.trained_bytes import rounding_of
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recomputed import parts_of, recompute
 from lmmcl.weights import parameters_of
 
 _STEPS = 3

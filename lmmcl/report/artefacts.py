@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from lmmcl.checkpoint import as_json, write_atomically
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.summary import Summary
 from lmmcl.report.run_data import read_run
 from lmmcl.report.run_summary import SUMMARY, load_summary, summary_of
 from lmmcl.report.write_run import FIGURES, write_run_report
+from lmmcl.run.checkpoint import as_json, write_atomically
 
 __all__ = ["FIGURES", "load_summary", "summary_of", "write_artefacts"]
 

@@ -10,13 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lmmcl.checkpoint import naming_disk_errors, write_atomically
 from lmmcl.cost import StageCost
 from lmmcl.evaluation.flipped_examples import FlippedExample
 from lmmcl.evaluation.probe_correlation import ProbeCorrelation
 from lmmcl.report.matrix_view import Intervals
 from lmmcl.report.run_charts import candidate_name
 from lmmcl.report.run_data import RunData, gold_text
+from lmmcl.run.checkpoint import naming_disk_errors, write_atomically
 
 TABLES = "tables"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lmmcl.data.picture import open_picture, upright
+from lmmcl.data.pictures.picture import open_picture, upright
 
 _SIDE = 320
 _SMALL = 64 * 64

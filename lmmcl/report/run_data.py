@@ -21,9 +21,9 @@ from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.probe_correlation import ProbeCorrelation, held_out_changes, probe_correlations
 from lmmcl.evaluation.probe_log import FOLDER, Probe, read_probes
 from lmmcl.evaluation.summary import Summary
-from lmmcl.log import METRICS
 from lmmcl.report.run_summary import load_summary, summary_of
-from lmmcl.run_folder import LINEAGE, RunFolder
+from lmmcl.run.log import METRICS
+from lmmcl.run.run_folder import LINEAGE, RunFolder
 
 
 @dataclass(frozen=True)

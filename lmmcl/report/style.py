@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from lmmcl.checkpoint import write_atomically
+from lmmcl.run.checkpoint import write_atomically
 
 INK, MUTED, FAINT, PAPER = "#22262b", "#6b7280", "#d5d8dc", "#ffffff"
 LOSS, GAIN = "#c2520a", "#0b66a8"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from lmmcl.checkpoint import naming_disk_errors, write_atomically
 from lmmcl.cost import read_cost
 from lmmcl.evaluation.flipped_examples import read_flips
 from lmmcl.report.csv_tables import TABLES, run_tables, write_tables
@@ -16,6 +15,7 @@ from lmmcl.report.run_charts import choice_charts, unreadable_chart
 from lmmcl.report.run_data import RunData
 from lmmcl.report.run_page import run_page
 from lmmcl.report.words import beside
+from lmmcl.run.checkpoint import naming_disk_errors, write_atomically
 
 REPORT = "report.html"
 FIGURES = "figures"

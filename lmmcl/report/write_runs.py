@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lmmcl.checkpoint import naming_disk_errors, write_atomically
 from lmmcl.evaluation.across_runs import AcrossRuns
 from lmmcl.evaluation.summary import Estimate, Summary
 from lmmcl.report.csv_tables import TABLES, correlations_table, table, write_tables
@@ -14,6 +13,7 @@ from lmmcl.report.runs_data import RunsData, price
 from lmmcl.report.runs_page import runs_page
 from lmmcl.report.way_names import value_text
 from lmmcl.report.words import beside
+from lmmcl.run.checkpoint import naming_disk_errors, write_atomically
 
 FIGURES = "figures"
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lmmcl.checkpoint import BrokenFileError, Checkpoint, as_json, write_atomically
 from lmmcl.errors import UserError
-from lmmcl.run_folder import RunFolder
-from lmmcl.run_lock import holder
+from lmmcl.run.checkpoint import BrokenFileError, Checkpoint, as_json, write_atomically
+from lmmcl.run.run_folder import RunFolder
+from lmmcl.run.run_lock import holder
 from lmmcl.sweep.grid import Planned
 
 OWN = ".sweep"

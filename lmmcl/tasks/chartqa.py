@@ -5,8 +5,8 @@ lmms-eval's upload script and task read them). The prompt is that of lmms-eval 0
 two kinds are those of the categories ``human`` and ``augmented``.
 """
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import relaxed_accuracy

@@ -4,8 +4,8 @@ Data: vikhyatk/CountBenchQA, test (``image``, ``text``, ``question``, ``number``
 the study's; lmms-eval 0.7.3 asks this set in other words.
 """
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import integer

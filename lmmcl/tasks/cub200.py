@@ -9,8 +9,8 @@ code reads them). That code glues the instruction to the last option; here it ha
 
 import hashlib
 
-from lmmcl.data.hub import HubSource, HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubSource, HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import letter

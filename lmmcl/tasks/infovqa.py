@@ -4,8 +4,8 @@ Data: lmms-lab/DocVQA, configuration InfographicVQA, validation (columns as on i
 are not public). The prompt is that of lmms-eval 0.7.3 (``infovqa_val``).
 """
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import anls

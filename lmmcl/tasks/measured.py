@@ -5,8 +5,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from lmmcl.data.hub import HubSource, HubTable, Make
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubSource, HubTable, Make
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part
 from lmmcl.errors import UserError

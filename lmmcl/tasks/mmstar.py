@@ -5,8 +5,8 @@ lmms-eval 0.7.3 (``mmstar``), whose instruction ends without a full stop. The ta
 is lmms-eval's "average": the mean over the 18 fine categories (``l2_category``) of the mean in each.
 """
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import letter

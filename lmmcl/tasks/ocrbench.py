@@ -4,8 +4,8 @@ Data: echo840/OCRBench, test (``dataset``, ``question``, ``question_type``, ``an
 card). The prompt is that of lmms-eval 0.7.3 (``ocrbench``): the question alone. A mean of 100 is its score of 1000.
 """
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import substring

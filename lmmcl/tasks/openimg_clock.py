@@ -3,7 +3,7 @@
 Data: Jessemel/clockreading-openimg (``image``, ``question``, ``answer``; its split train is the test).
 """
 
-from lmmcl.data.hub import HubTable
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.task import Task
 from lmmcl.scorers import clock
 from lmmcl.scorers.lmms_eval import SCORERS

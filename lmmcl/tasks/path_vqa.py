@@ -4,8 +4,8 @@ Data: flaviagiammarino/path-vqa (``image``, ``question``, ``answer``; train, val
 question alone; evaluation puts the study's sentences around it, as its public task file has them.
 """
 
-from lmmcl.data.hub import HubSource, HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubSource, HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import path_vqa

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from huggingface_hub.constants import HF_HOME
 
-from lmmcl.data.fetch import Wanted
+from lmmcl.data.pictures.fetch import Wanted
 
 
 @runtime_checkable

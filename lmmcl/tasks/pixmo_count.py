@@ -15,10 +15,10 @@ from pathlib import Path
 from typing_extensions import override
 
 from lmmcl.data.bad_row import RowError
-from lmmcl.data.fetch import Wanted, picture_path
-from lmmcl.data.hub import HubSource, HubTable
-from lmmcl.data.picture import PictureFile
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubSource, HubTable
+from lmmcl.data.pictures.fetch import Wanted, picture_path
+from lmmcl.data.pictures.picture import PictureFile
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import integer

@@ -8,8 +8,8 @@ as it stands, without blanks around it.
 from collections.abc import Mapping
 from typing import Any
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import Score, exact_match, integer, letter, yes_no

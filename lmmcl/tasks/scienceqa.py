@@ -5,8 +5,8 @@ is the place of the right choice, from 0). The prompt is that of lmms-eval 0.7.3
 as the context.
 """
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import letter

@@ -6,8 +6,8 @@ out. The prompt is that of lmms-eval 0.7.3 (``seedbench``, scored as ``seed_imag
 those of the paper (arXiv 2307.16125, table 1).
 """
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import letter

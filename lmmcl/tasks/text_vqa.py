@@ -8,8 +8,8 @@ several questions, which stay on one side of the cut that makes dev.
 
 from collections import Counter
 
-from lmmcl.data.hub import HubSource, HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubSource, HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import vqa_accuracy

@@ -5,8 +5,8 @@ them; its only split is called train and is the test). The study names no public
 of one's own: ``{task: time_clock, train: rows.jsonl}``, whose user turn is `QUESTION` and whose answer is ``HH:MM``.
 """
 
-from lmmcl.data.hub import HubTable
-from lmmcl.data.records import Record
+from lmmcl.data.files.records import Record
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import clock

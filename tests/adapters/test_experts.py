@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lmmcl.adapters.experts import Experts, Mixture, mlps_of
-from lmmcl.anatomy import Anatomy
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.model import ContinualLMM
-from lmmcl.recipe import Recipe
-from lmmcl.recipe_table import on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import Recipe
+from lmmcl.structure.recipe_table import on_meta
 
 WIDTH = 8
 TOKENS = torch.randn(3, 5, WIDTH, generator=torch.Generator().manual_seed(1))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lmmcl.adapters.fold import Fold, PlainReader, as_lineage, folded, folds_of
 from lmmcl.errors import UserError
-from lmmcl.run_folder import RunFolder
+from lmmcl.run.run_folder import RunFolder
 
 SHAPES = {
     "x.weight": (6, 5),

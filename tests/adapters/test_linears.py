@@ -7,12 +7,12 @@ from typing import Any, cast
 import pytest
 
 from lmmcl.adapters.linears import linear_weights
-from lmmcl.anatomy import Anatomy
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.model import ContinualLMM
-from lmmcl.recipe import Recipe
-from lmmcl.recipe_table import on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import Recipe
+from lmmcl.structure.recipe_table import on_meta
 
 LAYERS = "model.language_model.layers"
 

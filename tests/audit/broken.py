@@ -13,13 +13,13 @@ import torch
 import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.audit import Auditor, read_questions
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.data.parse import parse_task
 from lmmcl.evaluation.generate import generate
 from lmmcl.loading import Checkpoint
 from lmmcl.scorers.normalise import normalise
+from lmmcl.structure.anatomy import Anatomy
 
 WORDS = [
     "red",

@@ -30,10 +30,10 @@ from transformers import AutoModelForImageTextToText, LlavaOnevisionConfig, Qwen
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
-from lmmcl.anatomy import Anatomy
 from lmmcl.callbacks import LwF, WiSEFT
-from lmmcl.recipe import Recipe
-from lmmcl.saver import Saver
+from lmmcl.run.saver import Saver
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import Recipe
 from lmmcl.tensor_layout import header
 from tests.benchmarks.machine import machine
 from tests.killed_runs import quiet_lightning

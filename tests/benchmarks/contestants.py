@@ -30,8 +30,8 @@ from typing_extensions import override
 
 import lmmcl.callbacks
 from lmmcl import ContinualLMM, TaskSequenceDataModule
-from lmmcl.anatomy import Anatomy
-from lmmcl.recipe import Recipe
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import Recipe
 from tests.benchmarks.fresh_process import Memory, answer
 
 LR = 1e-4

@@ -29,12 +29,12 @@ import transformers
 from transformers import AutoModelForImageTextToText
 
 from lmmcl import TaskSequenceDataModule
-from lmmcl.anatomy import Anatomy
 from lmmcl.data.row import Row
 from lmmcl.evaluation.evaluator import MakePrompts, evaluate_task
 from lmmcl.evaluation.feature_folder import FeatureFolder
 from lmmcl.evaluation.kept_features import KeptFeatures
 from lmmcl.loading import Checkpoint
+from lmmcl.structure.anatomy import Anatomy
 from tests.benchmarks.towers import Shape, write_checkpoint, write_rows
 
 SMOLVLM = Shape(tower=(1152, 27), decoder=(2048, 24))

@@ -2,7 +2,7 @@
 
 Random weights of published shapes (`tests.benchmarks.published`), bf16, samples of one picture, a prompt and a
 short answer. For every way a fresh process: samples and tokens a second, model FLOPs utilisation, peak memory. A
-model's operations are those that one step needs (`lmmcl.flops`, logits at answer tokens only, no teacher and
+model's operations are those that one step needs (`lmmcl.structure.flops`, logits at answer tokens only, no teacher and
 nothing computed twice), the same number for all who train the same tensors; utilisation is their rate over the
 device's dense bf16 peak. Last, greedy answers: new tokens a second. Without a GPU a tiny model of the same kind
 goes all the way on the CPU, and no number counts.
@@ -24,11 +24,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.data.collate import answer_tokens
+from lmmcl.data.batches.collate import answer_tokens
 from lmmcl.evaluation.generate import generate
-from lmmcl.flops import Flops
-from lmmcl.recipe import Recipe
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.flops import Flops
+from lmmcl.structure.recipe import Recipe
 from tests.benchmarks.contestants import Work, compete, data_of, ordered_rows
 from tests.benchmarks.fresh_process import answer, run_fresh
 from tests.benchmarks.machine import machine

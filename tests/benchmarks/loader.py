@@ -20,10 +20,10 @@ import torch
 import transformers
 
 from lmmcl import TaskSequenceDataModule
-from lmmcl.data.batch import Batch
-from lmmcl.forward import AnswerForward
+from lmmcl.data.batches.batch import Batch
 from lmmcl.loading import Checkpoint
 from lmmcl.losses import cross_entropy
+from lmmcl.outputs.forward import AnswerForward
 
 BATCH = 32
 WARM_UP = 2

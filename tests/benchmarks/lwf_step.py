@@ -30,7 +30,7 @@ from typing_extensions import override
 
 from lmmcl import ContinualLMM
 from lmmcl.callbacks import LwF
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from tests.benchmarks.contestants import LR, Work, collate, data_of, fp32_model, read_rows
 from tests.benchmarks.fresh_process import Memory, answer, run_fresh
 from tests.benchmarks.machine import machine

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from lmmcl.checkpoint import as_json, write_atomically
 from lmmcl.cost import read_cost
 from lmmcl.evaluation.probe_log import read_probes
 from lmmcl.evaluation.summary import Summary
 from lmmcl.report.figures import draw_comparison
+from lmmcl.run.checkpoint import as_json, write_atomically
 
 FOLDER = Path(__file__).parent / "mini_study"
 RESULTS = FOLDER / "results.json"

@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation
-from lmmcl.data.batch import IGNORED
+from lmmcl.data.batches.batch import IGNORED
 
 BATCH = 32
 WARM_UP = 5

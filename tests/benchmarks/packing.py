@@ -21,11 +21,11 @@ import transformers
 from PIL import Image
 
 from lmmcl import Task, TaskSequenceDataModule
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
 from lmmcl.data.row import Row
-from lmmcl.forward import AnswerForward
 from lmmcl.loading import Checkpoint
 from lmmcl.losses import cross_entropy
+from lmmcl.outputs.forward import AnswerForward
 from lmmcl.scorers import exact_match
 
 BATCH = 32

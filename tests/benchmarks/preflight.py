@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lmmcl.data.order import draw
+from lmmcl.data.batches.order import draw
 
 SIDE = 64
 

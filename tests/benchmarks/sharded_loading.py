@@ -24,10 +24,10 @@ from torch.distributed.fsdp import fully_shard
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import logging
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.loading import Checkpoint, hold_masters
-from lmmcl.shard_loading import fill_, load_once, take_values
-from lmmcl.strategy import settle
+from lmmcl.parallel.shard_loading import fill_, load_once, take_values
+from lmmcl.parallel.strategy import settle
+from lmmcl.structure.anatomy import Anatomy
 from lmmcl.weights import checksums, fingerprint, local
 from lmmcl.world.mini import write_skeleton
 from tests.benchmarks.fresh_process import Memory

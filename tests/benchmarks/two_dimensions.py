@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 
 from lmmcl import StageCallback, TaskSequenceDataModule
 from lmmcl.callbacks import EWC, GPM, TIES, LoRA, ModelTailor, MoE, MoELoRA, WeightDrift
-from lmmcl.strategy import FSDP2Strategy
+from lmmcl.parallel.strategy import FSDP2Strategy
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 from tests.two_processes import fit, fit_whole

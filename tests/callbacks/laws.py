@@ -61,7 +61,7 @@ from lmmcl.callbacks import (
     TaskArithmetic,
     WiSEFT,
 )
-from lmmcl.run_folder import RunFolder
+from lmmcl.run.run_folder import RunFolder
 from lmmcl.scorers.score import Score
 from tests.toy import toy_module, toy_task, toy_trainer
 

@@ -1,4 +1,4 @@
-"""Data-hybrid training: what is trained holds the ratio; the counts themselves are in tests/data/test_mixing.py."""
+"""Data-hybrid training: what is trained holds the ratio; the counts themselves are in tests/data/batches/test_mixing.py."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from lmmcl import TaskSequenceDataModule
 from lmmcl.callbacks import DataMix
-from lmmcl.data.batch import Batch
-from lmmcl.data.collate import FILLER_ID
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.collate import FILLER_ID
 from lmmcl.errors import UserError
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer

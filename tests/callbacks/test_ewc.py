@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lmmcl import ContinualLMM, StageCallback, Task
 from lmmcl.callbacks import EWC
-from lmmcl.data.batch import IGNORED
+from lmmcl.data.batches.batch import IGNORED
 from lmmcl.errors import UserError
 from tests.callbacks.laws import law_fit
 

@@ -12,18 +12,18 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.nn import functional
 from typing_extensions import override
 
-import lmmcl.token_outputs
+import lmmcl.outputs.token_outputs
 from lmmcl import ContinualLMM, Task
 from lmmcl.callbacks import HeldOutEvaluation, held_out_evaluation
 from lmmcl.callbacks.held_out_evaluation import canary_reading, first_answer_tokens
-from lmmcl.checkpoint import write_manifest
-from lmmcl.data.batch import IGNORED
+from lmmcl.data.batches.batch import IGNORED
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.mitigation import StageCallback
 from lmmcl.position import Stage
+from lmmcl.run.checkpoint import write_manifest
 from tests.tiny import tiny_checkpoint
 from tests.toy import ToySource, toy_data, toy_module, toy_task, toy_trainer
 
@@ -132,7 +132,7 @@ def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(
 ) -> None:
     """In batches and chunks of any size."""
     monkeypatch.setattr(held_out_evaluation, "_ANSWER_TOKENS", answer_tokens)
-    monkeypatch.setattr(lmmcl.token_outputs, "_LOGITS_AT_ONCE", logits_at_once)
+    monkeypatch.setattr(lmmcl.outputs.token_outputs, "_LOGITS_AT_ONCE", logits_at_once)
     readings: list[tuple[int, float, float]] = []
     expected: list[tuple[int, float, float]] = []
 

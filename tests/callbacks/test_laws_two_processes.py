@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmmcl.resume import BASE
-from lmmcl.run_folder import RunFolder
+from lmmcl.run.run_folder import RunFolder
 from tests.callbacks.laws import ROUNDING, ROWS, STAGES, Row, apart, law_base, law_fit, law_weights
 from tests.tiny import tiny_checkpoint
 

@@ -13,10 +13,10 @@ from typing_extensions import override
 from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.callbacks import LwF
 from lmmcl.callbacks.lwf import shares
-from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.errors import UserError
 from lmmcl.losses import distillation
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.outputs.token_outputs import TokenOutputs
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_task, toy_trainer
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 from lmmcl import ContinualLMM, Task
 from lmmcl.callbacks import MAS
 from lmmcl.callbacks.mas import squared_norm
-from lmmcl.data.batch import IGNORED
+from lmmcl.data.batches.batch import IGNORED
 from lmmcl.errors import UserError
 from tests.callbacks.laws import law_fit
 

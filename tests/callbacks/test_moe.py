@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
-from lmmcl.anatomy import Anatomy
 from lmmcl.callbacks import EMA, EWC, SFA, LoRA, LwF, MoE, MoELoRA, WiSEFT
 from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
@@ -21,7 +20,8 @@ from lmmcl.loading import Checkpoint
 from lmmcl.plan import memory_of
 from lmmcl.preflight.adapters import Adapted
 from lmmcl.preflight.memory import Place, need_of
-from lmmcl.recipe_table import on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe_table import on_meta
 from tests.callbacks.adapted import logits, measured_again
 from tests.callbacks.laws import STAGES, law_data, law_fit, law_weights
 from tests.tiny import tiny_checkpoint

@@ -11,14 +11,14 @@ from transformers import AutoModelForImageTextToText
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.adapters.lora_experts import ExpertLinear
-from lmmcl.anatomy import Anatomy
 from lmmcl.callbacks import EMA, EWC, SFA, LoRA, LwF, MoELoRA, OLoRA, WiSEFT
 from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
 from lmmcl.export import export
 from lmmcl.loading import Checkpoint
 from lmmcl.preflight.adapters import Adapted
-from lmmcl.recipe_table import on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe_table import on_meta
 from tests.callbacks.adapted import logits, measured_again
 from tests.callbacks.laws import STAGES, law_data, law_fit
 from tests.tiny import tiny_checkpoint

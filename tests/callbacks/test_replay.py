@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.callbacks import Replay
-from lmmcl.data.batch import IGNORED, Batch
+from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.errors import UserError
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.outputs.token_outputs import TokenOutputs
 from tests.callbacks.test_data_mix import Seen
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer

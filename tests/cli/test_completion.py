@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmmcl.cli.entry import COMMANDS
-from lmmcl.recipe import RECIPES
+from lmmcl.structure.recipe import RECIPES
 from tests.tiny_run import command
 
 ASK = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); _lmmcl; echo "${COMPREPLY[@]}"'

@@ -54,6 +54,6 @@ def test_what_nobody_foresaw_is_one_line_and_exit_code_1(tiny: Path, monkeypatch
     def broken(*arguments: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("lmmcl.recipe_table.print_recipes", broken)
+    monkeypatch.setattr("lmmcl.structure.recipe_table.print_recipes", broken)
     code, _, errors = command("recipes", "--model", tiny)
     assert (code, errors) == (1, "lmmcl: error: RuntimeError: two lines (--debug shows where)\n")

@@ -9,7 +9,7 @@ import lmmcl.callbacks
 from lmmcl.cli.config_parser import config_parser
 from lmmcl.cli.help import sequence_help
 from lmmcl.cli.keys import TRAINER, keys_of
-from lmmcl.recipe import RECIPES
+from lmmcl.structure.recipe import RECIPES
 from tests.tiny_run import command, write_config
 
 

@@ -85,7 +85,7 @@ def test_a_mistake_does_not_fit(validator: Any, text: str) -> None:
         "data: {tasks: [{task: mine, hub: owner/name, config: c, splits: {train: train, test: validation}}]}",
         "data: {tasks: [{task: time_clock, train: [a.jsonl, b.csv]}], scoring: lmms-eval, root: data}",
         "data: {held_out+: [{task: mine, path: {train: a.jsonl, test: b.jsonl}, scorer: my.scorers.fair}]}",
-        "trainer: {strategy: {class_path: lmmcl.strategy.FSDP2Strategy}}",
+        "trainer: {strategy: {class_path: lmmcl.parallel.strategy.FSDP2Strategy}}",
     ],
 )
 def test_what_the_parser_takes_fits(validator: Any, text: str) -> None:

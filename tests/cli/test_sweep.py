@@ -12,8 +12,8 @@ import pytest
 from torch import nn
 
 from lmmcl.loading import Checkpoint
-from lmmcl.recipe_table import on_meta
-from lmmcl.run_lock import RunLock
+from lmmcl.run.run_lock import RunLock
+from lmmcl.structure.recipe_table import on_meta
 from lmmcl.sweep.state import state_of
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import command, write_config

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import lmmcl.data.picture_check
+import lmmcl.data.pictures.picture_check
 from lmmcl.data.bad_row import BAD_ROWS_FILE, BadRow, RowError, write_bad_rows
 from lmmcl.data.datamodule import TaskSequenceDataModule
-from lmmcl.data.picture import open_picture
+from lmmcl.data.pictures.picture import open_picture
 from lmmcl.errors import UserError
 
 
@@ -37,7 +37,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(picture)
         return open_picture(picture, where)
 
-    monkeypatch.setattr(lmmcl.data.picture_check, "open_picture", spy)
+    monkeypatch.setattr(lmmcl.data.pictures.picture_check, "open_picture", spy)
     return seen
 
 
@@ -205,7 +205,7 @@ def test_a_failing_disk_is_an_error_and_no_verdict(monkeypatch: pytest.MonkeyPat
         raise RowError(where, "cannot be read") from OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lmmcl.data.picture_check, "open_picture", fail)
+        patch.setattr(lmmcl.data.pictures.picture_check, "open_picture", fail)
         with pytest.raises(UserError, match=r"rows\.jsonl, row \d+: cannot be read"):
             TaskSequenceDataModule([SPEC], on_bad_row="drop").bad_rows  # noqa: B018  # it looks
     assert TaskSequenceDataModule([SPEC], on_bad_row="drop").bad_rows == []

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lmmcl.data.bad_row import RowError
-from lmmcl.data.picture import PictureFile
+from lmmcl.data.pictures.picture import PictureFile
 from lmmcl.data.row import Row
 from lmmcl.data.row_content import RowContents
 

@@ -8,7 +8,7 @@ import datasets
 import pytest
 from PIL import Image
 
-from lmmcl.data.picture import open_picture
+from lmmcl.data.pictures.picture import open_picture
 from lmmcl.data.row import Row
 from lmmcl.data.sources import FileSource
 from lmmcl.errors import UserError

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import EvaluationStopped, Kept, batches, evaluate, evaluate_task, length

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import end_tokens, generate, greedy_config, new_tokens
 from tests.tiny import tiny_checkpoint

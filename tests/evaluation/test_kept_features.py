@@ -13,17 +13,17 @@ from torch import nn
 from transformers import AutoModelForImageTextToText
 from typing_extensions import override
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.data import picture
-from lmmcl.data.batch import Batch
-from lmmcl.data.collate import Collator
-from lmmcl.data.picture import PictureFile
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.collate import Collator
+from lmmcl.data.pictures import picture
+from lmmcl.data.pictures.picture import PictureFile
 from lmmcl.data.row import Row
 from lmmcl.evaluation.feature_folder import FeatureFolder
 from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.kept_batch import KeptBatch
 from lmmcl.evaluation.kept_features import KeptFeatures
 from lmmcl.loading import Checkpoint
+from lmmcl.structure.anatomy import Anatomy
 from tests.tiny import tiny_checkpoint
 from tests.toy import ToySource
 

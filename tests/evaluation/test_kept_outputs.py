@@ -18,10 +18,11 @@ def test_an_output_comes_back_with_its_lists_tuples_and_types() -> None:
     tensors: dict[str, Tensor] = {}
     again: Any = put_together(taken_apart(output, tensors), tensors)
     assert type(again) is BaseModelOutputWithPooling
-    kinds: list[Any] = [type(again.pooler_output), type(again.hidden_states)]
+    pooled: Any = again.pooler_output
+    kinds: list[Any] = [type(pooled), type(again.hidden_states)]
     assert kinds == [list, tuple]
     assert again.last_hidden_state is None
-    for mine, other in zip(again.pooler_output, output.pooler_output, strict=True):
+    for mine, other in zip(pooled, output.pooler_output, strict=True):
         assert mine.dtype == torch.bfloat16
         assert torch.equal(mine, other)
         assert mine.untyped_storage().nbytes() == 12  # not the whole of which it was a part

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmmcl.checkpoint import as_json
 from lmmcl.errors import UserError
 from lmmcl.evaluation.matrix import Cell, Matrix, Stage
 from lmmcl.evaluation.result import Example, TaskResult
+from lmmcl.run.checkpoint import as_json
 
 
 def result(task: str, *scores: float) -> TaskResult:

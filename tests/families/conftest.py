@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 from transformers.utils import logging
 
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.data.row import Row
 from lmmcl.loading import Checkpoint
 from lmmcl.quirks import learns_suffixes

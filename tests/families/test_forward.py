@@ -3,8 +3,8 @@
 import torch
 from transformers import AutoModelForImageTextToText
 
-from lmmcl.data.batch import IGNORED
-from lmmcl.forward import AnswerForward
+from lmmcl.data.batches.batch import IGNORED
+from lmmcl.outputs.forward import AnswerForward
 from tests.families.conftest import Kit
 
 

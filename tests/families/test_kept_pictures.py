@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.evaluation.feature_folder import FeatureFolder
 from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.kept_batch import KeptBatch
 from lmmcl.evaluation.kept_features import KeptFeatures
-from lmmcl.forward import AnswerForward
 from lmmcl.losses import cross_entropy
-from lmmcl.recipe import Recipe
+from lmmcl.outputs.forward import AnswerForward
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import Recipe
 from lmmcl.weights import parameters_of
 from tests.families.conftest import Kit
 

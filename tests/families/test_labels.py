@@ -2,8 +2,8 @@
 
 import torch
 
-from lmmcl.data.batch import IGNORED
-from lmmcl.data.template import text_of
+from lmmcl.data.batches.batch import IGNORED
+from lmmcl.data.batches.template import text_of
 from tests.families.conftest import Kit
 
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
-from lmmcl.data.batch import Batch
-from lmmcl.data.micro_batches import Layout
-from lmmcl.data.packing import pack
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.micro_batches import Layout
+from lmmcl.data.batches.packing import pack
 from lmmcl.errors import UserError
-from lmmcl.forward import AnswerForward
 from lmmcl.losses import cross_entropy
+from lmmcl.outputs.forward import AnswerForward
+from lmmcl.outputs.token_outputs import TokenOutputs
 from lmmcl.packing_proof import prove_packing
-from lmmcl.token_outputs import TokenOutputs
 from tests.families.conftest import Kit
 
 REFUSED = {

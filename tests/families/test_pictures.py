@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from tests.data.processors import say

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
-from lmmcl.anatomy import Anatomy
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.evaluation.generate import generate
 from lmmcl.export import export
-from lmmcl.recipe import RECIPES, Recipe
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import RECIPES, Recipe
 from tests.families.conftest import Kit
 from tests.families.rows import task
 from tests.toy import toy_trainer

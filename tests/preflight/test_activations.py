@@ -11,7 +11,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
 from lmmcl.adapters.experts import Mixture
 from lmmcl.preflight.activations import Shape, generation_bytes, layer_bytes, training_bytes
-from lmmcl.recomputed import PARTS
+from lmmcl.structure.recomputed import PARTS
 
 LAYERS, TOKENS, SAMPLES = 3, 256, 2
 SHAPE = Shape(hidden=256, layers=LAYERS, inner=1024, queries=256, keys=64, heads=8, vocabulary=100)

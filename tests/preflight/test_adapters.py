@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.callbacks import LoRA, MoE, OLoRA
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
@@ -13,7 +12,8 @@ from lmmcl.mitigation import Mitigation
 from lmmcl.preflight.adapters import Adapted
 from lmmcl.preflight.memory import Place, need_of
 from lmmcl.preflight.timing import measure_pace
-from lmmcl.recipe_table import on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe_table import on_meta
 from tests.callbacks.laws import law_data, law_fit
 from tests.toy import toy_module
 

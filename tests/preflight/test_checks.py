@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
-from lmmcl.anatomy import Anatomy
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.disk import disk_need
 from lmmcl.preflight import cheap, failed
 from lmmcl.preflight.mask import check_mask, pieces
@@ -17,7 +16,8 @@ from lmmcl.preflight.space import check_space
 from lmmcl.preflight.spread import spread
 from lmmcl.preflight.steps import check_steps
 from lmmcl.preflight.tasks import load_tasks
-from lmmcl.recipe_table import on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe_table import on_meta
 from tests.data.processors import FAMILIES, row, say, simple
 from tests.preflight.planted import PlantedSet
 from tests.toy import toy_data, toy_module, toy_task

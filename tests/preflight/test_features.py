@@ -7,12 +7,12 @@ from torch import nn
 from transformers import AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from lmmcl.anatomy import Anatomy
-from lmmcl.data.batch import Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.loading import Checkpoint
 from lmmcl.preflight.features import check_features, count_features
 from lmmcl.preflight.hollow import hollow
-from lmmcl.recipe_table import on_meta
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe_table import on_meta
 from tests.data.processors import row, say, simple
 from tests.toy import toy_task
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from lmmcl.data.collate import Collator
+from lmmcl.data.batches.collate import Collator
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part
 from lmmcl.preflight.finding import Finding

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lmmcl.data.picture import PictureFile
+from lmmcl.data.pictures.picture import PictureFile
 from lmmcl.data.row import ImageSource
 from lmmcl.errors import UserError
 from lmmcl.preflight.look import Look, look

@@ -2,14 +2,14 @@
 
 from functools import cache
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.callbacks import EMA, EWC, L2SP, MAS, SFA, SI, LwF, WiSEFT
 from lmmcl.mitigation import Mitigation
 from lmmcl.preflight.activations import Shape
 from lmmcl.preflight.fit_memory import check_memory
 from lmmcl.preflight.memory import Load, Need, Place, need_of
-from lmmcl.recipe import Recipe
-from tests.test_anatomy import qwen2_7b
+from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.recipe import Recipe
+from tests.structure.test_anatomy import qwen2_7b
 
 GB = 10**9
 

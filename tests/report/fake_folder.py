@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lmmcl.checkpoint import as_json
 from lmmcl.cost import CostLog, StageCost
 from lmmcl.evaluation.answer_log import AnswerLog, SampledAnswer
 from lmmcl.evaluation.choices import Choice, Choices
@@ -21,6 +20,7 @@ from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.probe_log import ProbeLog, ProbeRow
 from lmmcl.evaluation.result import Example, TaskResult
+from lmmcl.run.checkpoint import as_json
 from tests.report.fake_run import COSTS, HELD_OUT, LEARNED, TARGETS, result
 
 NASTY = '<script>alert(1)</script> & "B"'

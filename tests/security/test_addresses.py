@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from lmmcl.data import addresses
-from lmmcl.data.addresses import RefusedError, is_public
-from lmmcl.data.fetch import Wanted, fetch
-from lmmcl.data.manners import Manners
+from lmmcl.data.pictures import addresses
+from lmmcl.data.pictures.addresses import RefusedError, is_public
+from lmmcl.data.pictures.fetch import Wanted, fetch
+from lmmcl.data.pictures.manners import Manners
+from lmmcl.data.pictures.web import open_url
 from lmmcl.data.sources import FileSource
-from lmmcl.data.web import open_url
 from lmmcl.errors import UserError
 
 LOOPBACK = Manners(timeout=2.0, longest=0.4, pause=0.01, attempts=2, max_bytes=10_000, allow_private=True)

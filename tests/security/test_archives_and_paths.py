@@ -19,16 +19,16 @@ import pytest
 from PIL import Image
 
 from lmmcl.data.datamodule import TaskSequenceDataModule
-from lmmcl.data.fetch import picture_path
-from lmmcl.data.hub import HubTable
-from lmmcl.data.hub_card import check_card
-from lmmcl.data.hub_form import hub_source
-from lmmcl.data.picture import PictureFile, open_picture
-from lmmcl.data.picture_roots import PictureRoots
+from lmmcl.data.files.tar_records import TarRecords
+from lmmcl.data.hub.card import check_card
+from lmmcl.data.hub.form import hub_source
+from lmmcl.data.hub.source import HubTable
+from lmmcl.data.pictures.fetch import picture_path
+from lmmcl.data.pictures.picture import PictureFile, open_picture
+from lmmcl.data.pictures.picture_roots import PictureRoots
 from lmmcl.data.questions import read_questions
 from lmmcl.data.row import Row
 from lmmcl.data.sources import FileSource
-from lmmcl.data.tar_records import TarRecords
 from lmmcl.errors import UserError
 from lmmcl.evaluation.flipped_examples import picture_name
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import lmmcl
 from lmmcl.audit.adapter import fold
-from lmmcl.data.hub import HubTable
+from lmmcl.data.hub.source import HubTable
 from lmmcl.data.sources import FileSource
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint

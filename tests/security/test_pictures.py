@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from lmmcl.data import picture
 from lmmcl.data.bad_row import RowError
-from lmmcl.data.picture import MAX_PIXELS, PictureFile, decode, open_picture
+from lmmcl.data.pictures import picture
+from lmmcl.data.pictures.picture import MAX_PIXELS, PictureFile, decode, open_picture
 from lmmcl.data.sources import FileSource
 from lmmcl.report.pictures import data_uri
 

@@ -15,7 +15,7 @@ from lmmcl.errors import UserError
 from lmmcl.export import export
 from lmmcl.loading import Checkpoint
 from lmmcl.model import ContinualLMM
-from lmmcl.recipe_table import print_recipes
+from lmmcl.structure.recipe_table import print_recipes
 from tests.tiny_run import command
 
 CODE = """

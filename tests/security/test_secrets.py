@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from lmmcl import StageCallback
 from lmmcl.data.bad_row import BadRow, RowError
-from lmmcl.data.fetch import Wanted, fetch
-from lmmcl.data.manners import Manners
+from lmmcl.data.pictures.fetch import Wanted, fetch
+from lmmcl.data.pictures.manners import Manners
 from lmmcl.errors import UserError
 from lmmcl.redaction import MARK, redacted, redacted_output, without_secrets
 from tests.tiny_run import command

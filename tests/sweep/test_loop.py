@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lmmcl.run_lock import RunLock
+from lmmcl.run.run_lock import RunLock
 from lmmcl.sweep.grid import Planned
 from lmmcl.sweep.loop import Loop, Outcome
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmmcl.data.hub import HubSource
-from lmmcl.data.picture import open_picture
+from lmmcl.data.hub.source import HubSource
+from lmmcl.data.pictures.picture import open_picture
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part
 from lmmcl.tasks import TASKS

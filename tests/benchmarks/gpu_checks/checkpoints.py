@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lmmcl.checkpoint import Checkpoint
-from lmmcl.saver import Saver
+from lmmcl.run.checkpoint import Checkpoint
+from lmmcl.run.saver import Saver
 
 TENSORS, VALUES, ROUNDS = 24, 32 << 20, 5
 

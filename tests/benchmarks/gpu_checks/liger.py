@@ -10,9 +10,9 @@ import time
 import torch
 from torch import nn
 
-from lmmcl.liger import installed
 from lmmcl.losses import cross_entropy
-from lmmcl.token_outputs import TokenOutputs
+from lmmcl.outputs.liger import installed
+from lmmcl.outputs.token_outputs import TokenOutputs
 
 WORDS, WIDTH, TOKENS, ROUNDS = 152_064, 3_584, 600, 7
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 
 from lmmcl.frozen_linear import hold_in_bits, unpacked
-from lmmcl.lean_adamw import LeanAdamW
+from lmmcl.optim.lean_adamw import LeanAdamW
 
 SHAPE, STEPS, LR = (3_584, 18_944), 20, 1e-4
 Make = Callable[[list[dict[str, Any]], dict[nn.Parameter, str]], Optimizer]

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from transformers.utils import is_flash_attn_2_available
 
-from lmmcl.anatomy import Anatomy
 from lmmcl.compiled_layers import compile_layers
-from lmmcl.data.batch import Batch
-from lmmcl.data.collate import Collator
-from lmmcl.data.micro_batches import PADDED, Layout, MicroBatches
-from lmmcl.forward import AnswerForward
+from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.collate import Collator
+from lmmcl.data.batches.micro_batches import PADDED, Layout, MicroBatches
 from lmmcl.loading import Checkpoint
 from lmmcl.losses import cross_entropy
+from lmmcl.outputs.forward import AnswerForward
+from lmmcl.structure.anatomy import Anatomy
 from tests.toy import ToySource
 
 ROUNDING = 0.05

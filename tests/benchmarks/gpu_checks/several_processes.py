@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from lmmcl.resume import BASE
-from lmmcl.run_folder import RunFolder
+from lmmcl.run.run_folder import RunFolder
 from tests.test_several_processes import finished, started, steps
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import write_config

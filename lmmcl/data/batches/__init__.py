@@ -1,0 +1,1 @@
+"""From rows to batches: template, label mask, order, micro-batches, packing, loader."""

@@ -1,0 +1,1 @@
+"""Rows from files: JSON lines, tables, tar shards, folders of pictures."""

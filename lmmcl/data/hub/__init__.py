@@ -1,0 +1,1 @@
+"""Rows from the hub, or from a copy of it."""

@@ -1,0 +1,112 @@
+"""Loads a split of a hub dataset, or of its local copy, and says in one message what is wrong with either."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from lmmcl.data.files.table import TableRows
+from lmmcl.data.hub.card import check_card, check_files
+from lmmcl.data.pictures.picture_roots import PictureRoots
+from lmmcl.errors import UserError
+
+
+def load_split(
+    dataset: str, split: str, config: str | None, revision: str | None, root: Path | None
+) -> TableRows:
+    """One split as lazy records.
+
+    Args:
+        dataset: id on the hub, ``owner/name``.
+        split: its name.
+        config: configuration; None: the default one.
+        revision: branch, tag or commit on the hub; None: the newest.
+        root: folder of local copies; None: the hub.
+
+    Raises:
+        UserError: no such dataset, copy, configuration or split, or the hub cannot be reached.
+    """
+    source, version = (dataset, revision) if root is None else (str(_copy(dataset, root)), None)
+    name = dataset if config is None else f"{dataset} ({config})"
+    if root is not None:
+        check_card(Path(source), name)
+    try:
+        builder = _builder(source, config, version, None if root is None else _cache_of(Path(source)))
+        check_files(builder, name)
+        known = list(builder.config.data_files or builder.info.splits or ())
+        if known and split not in known:
+            raise UserError(
+                f"splits: {name} has no split {split!r}, it has {', '.join(known)}; correct the split."
+            )
+        builder.download_and_prepare()
+        table = builder.as_dataset(split=split)
+    except UserError:
+        raise
+    except (
+        DatasetsError,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # the last: it brings a script, which is not run
+        raise UserError(_explained(error, name, root)) from error
+    return TableRows(table, f"{name}, split {split}", roots=_roots(builder, root and Path(source)))
+
+
+def _roots(builder: Any, copy: Path | None) -> tuple[str, ...]:
+    """Where pictures may lie that a table names by a path: in the copy, and where `datasets` unpacks archives."""
+    caches = [builder._cache_dir_root, datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE]
+    first, *others = caches if copy is None else [copy, *caches]
+    return PictureRoots.of(Path(first), *map(str, others)).roots
+
+
+def _copy(dataset: str, root: Path) -> Path:
+    copy = root / dataset
+    if not copy.is_dir():
+        raise UserError(
+            f"data.root: {dataset} must lie in {copy}, there is no such folder; fetch it by hf download {dataset} "
+            f"--repo-type dataset --local-dir {copy}, or leave data.root out to use the hub."
+        )
+    return copy
+
+
+def _cache_of(copy: Path) -> str:
+    """A cache of a copy's own, as long as its files stay the same.
+
+    `datasets` finds what it prepared of a local folder by the folder's last name and its card alone, so that another
+    copy of the same data set, or the same one with newer files, would give the rows of the first.
+    """
+    files = [(str(file.relative_to(copy)), file.stat()) for file in sorted(copy.rglob("*")) if file.is_file()]
+    stamp = [[name, status.st_size, status.st_mtime_ns] for name, status in files]
+    key = hashlib.sha256(json.dumps([str(copy.resolve()), stamp]).encode()).hexdigest()
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "local_copies" / key[:16])
+
+
+def _builder(source: str, config: str | None, revision: str | None, cache: str | None) -> Any:
+    try:
+        place = {} if cache is None else {"cache_dir": cache}
+        return datasets.load_dataset_builder(source, config, revision=revision, **place)
+    except ValueError:
+        known = datasets.get_dataset_config_names(source, revision=revision)
+        if config in known or (config is None and len(known) < 2):
+            raise
+        given = "none" if config is None else repr(config)
+        raise UserError(
+            f"config: {source} must have one of {', '.join(known)}, got {given}; correct the config."
+        ) from None
+
+
+def _explained(error: Exception, name: str, root: Path | None) -> str:
+    cause = error.__cause__ or error
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    if root is not None:
+        return f"data.root: the copy of {name} cannot be read ({reason}); fetch or repair {root}."
+    if isinstance(error, DatasetNotFoundError):
+        return f"hub: {name} is not there ({reason}); correct its id or revision, or log in by hf auth login."
+    return (
+        f"hub: {name} cannot be loaded ({reason}); check the network and HF_HUB_OFFLINE, or give data.root, a folder "
+        "of local copies (<root>/<owner>/<name>)."
+    )

@@ -1,0 +1,1 @@
+"""Pictures: how they are found, opened, checked and fetched."""

@@ -1,0 +1,1 @@
+"""Several processes: strategies, tensor parallelism, loading into shards, processes that die."""
