@@ -1,4 +1,4 @@
-"""Data-hybrid training: what is trained holds the ratio; the counts themselves are in tests/data/batches/test_mixing.py."""
+"""Data-hybrid training: what is trained holds the ratio; the counts are in tests/data/batches/test_mixing.py."""
 
 from collections.abc import Sequence
 from pathlib import Path
