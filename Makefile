@@ -17,8 +17,8 @@ demo: $(READY)  ## teach the embedded model five skills in a row
 	$(BIN)/lmmcl fit --config configs/seq.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/families
-	PYTHONPATH=$(VISION) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -p tests.families.torchvision_operators tests/families
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS) --ignore tests/families
+	PYTHONPATH=$(VISION) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS) -p tests.families.torchvision_operators tests/families
 
 check: lint types imports test
 
