@@ -165,12 +165,12 @@ class _Sums:
 
     @classmethod
     def of(cls, piece: Piece, merged: Tensor) -> _Sums:
-        base = piece.base.float()
-        change = merged.float() - base
+        base = piece.base
+        change = merged.to(torch.float32, copy=True).sub_(base)
         moved, square = int(change.count_nonzero()), float(change.dot(change))
         squares = []
         for tuned in piece.tuned:
-            vector = change if tuned is merged else torch.sub(tuned.float(), base, out=change)
+            vector = change if tuned is merged else change.copy_(tuned).sub_(base)
             squares.append(square if tuned is merged else float(vector.dot(vector)))
         return cls(len(base), moved, square, squares)
 
