@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lmmcl.data.row import Row
 from lmmcl.world.tasks import WorldRows
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import TinyRun, tiny_run
@@ -36,10 +37,10 @@ def no_wait_for_the_disk() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def drawn_once() -> Iterator[None]:
     """Rows of the picture world are drawn once a session: most runs measure the same. tests/world draws anew."""
-    draw, drawn = WorldRows.__getitem__, dict[Any, Any]()
+    draw, drawn = WorldRows.make, dict[Any, Row]()
 
-    def row(rows: WorldRows, index: Any) -> Any:
-        if isinstance(index, slice) or rows._name == "general":  # whose functions are new each time
+    def row(rows: WorldRows, index: int) -> Row:
+        if rows._name == "general":  # whose functions are new each time
             return draw(rows, index)
         key = (rows._name, rows._draw, rows._ask, rows._split, rows._size, rows._seed, index)
         if key not in drawn:
@@ -47,7 +48,7 @@ def drawn_once() -> Iterator[None]:
         return drawn[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WorldRows, "__getitem__", row)
+        patch.setattr(WorldRows, "make", row)
         yield
 
 

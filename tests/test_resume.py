@@ -294,6 +294,24 @@ def test_copies_of_parameters_that_share_their_values_are_references_each_to_its
     assert same(again.tensors, lwf.tensors)
 
 
+class Counts(Mitigation):
+    """Counts in whole numbers beside every trained parameter, biases of zero among them."""
+
+    @override
+    def on_task_start(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
+        of = module.trained_parameters()
+        self.tensors = {f"count/{name}": torch.zeros_like(p, dtype=torch.int16) for name, p in of.items()}
+
+
+def test_zeros_of_another_kind_are_not_taken_for_a_parameter_that_is_zero(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    fit(checkpoint, tmp_path / "run", Counts(), kill_at=1)
+    counts = Counts()
+    fit(checkpoint, tmp_path / "run", counts, kill_at=2, resume=True)
+    assert {tensor.dtype for tensor in counts.tensors.values()} == {torch.int16}
+
+
 def test_a_gradient_that_is_not_finite_is_never_saved(checkpoint: Path, tmp_path: Path) -> None:
     class Break(Mitigation):
         """Breaks the gradient of a task's last step, with a loss that is fine."""

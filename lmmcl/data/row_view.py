@@ -1,5 +1,6 @@
 """Rows that are made when they are asked for."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import overload
 
@@ -8,7 +9,25 @@ from typing_extensions import override
 from lmmcl.data.row import Row
 
 
-class RowView(Sequence[Row]):
+class MadeRows(Sequence[Row]):
+    """A sequence of rows none of which is held; a subclass says how many there are and makes one."""
+
+    @abstractmethod
+    def make(self, index: int) -> Row:
+        """The row at a position, from 0."""
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    @override
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self.make(place) for place in range(*index.indices(len(self)))]
+        return self.make(range(len(self))[index])
+
+
+class RowView(MadeRows):
     """Some of the rows of a source, in order. It keeps their positions only, and is cheap to send to a worker.
 
     Args:
@@ -23,12 +42,6 @@ class RowView(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
     @override
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+    def make(self, index: int) -> Row:
         return self._make(int(self._places[index]))

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import overload
 
 from typing_extensions import override
 
 from lmmcl.data.row import Row
+from lmmcl.data.row_view import MadeRows
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.scorers import Scorer, clock, exact_match, integer, letter
@@ -95,7 +95,7 @@ ABILITIES: dict[str, Ability] = {
 }
 
 
-class WorldRows(Sequence[Row]):
+class WorldRows(MadeRows):
     """The rows of one split, drawn when they are asked for.
 
     Row i depends on (seed, task, split, i) alone. Its picture is drawn again until one falls into the split, which
@@ -126,22 +126,13 @@ class WorldRows(Sequence[Row]):
     def __len__(self) -> int:
         return self._size
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
     @override
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(self._size))]
-        place = index + self._size if index < 0 else index
-        if not 0 <= place < self._size:
-            raise IndexError(f"row {index} of {self._size}")
-        stream = Stream(self._seed, self._name, self._split, place)
+    def make(self, index: int) -> Row:
+        stream = Stream(self._seed, self._name, self._split, index)
         picture = self._draw(stream)
         while picture.split != self._split:
             picture = self._draw(stream)
-        return _row(f"{self._name}-{self._split}-{place}", picture, self._ask(stream, picture))
+        return _row(f"{self._name}-{self._split}-{index}", picture, self._ask(stream, picture))
 
 
 def _row(name: str, picture: Picture, turn: Turn) -> Row:

@@ -4,9 +4,9 @@ import pytest
 
 from lmmcl.world.tasks import WorldRows
 
-_DRAW = WorldRows.__getitem__
+_DRAW = WorldRows.make
 
 
 @pytest.fixture(autouse=True)
 def drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WorldRows, "__getitem__", _DRAW)
+    monkeypatch.setattr(WorldRows, "make", _DRAW)

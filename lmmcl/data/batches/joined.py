@@ -4,7 +4,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import overload
 
 import numpy as np
 from typing_extensions import override
@@ -12,6 +11,7 @@ from typing_extensions import override
 from lmmcl.data.batches.mixing import interleaved
 from lmmcl.data.batches.order import draw
 from lmmcl.data.row import Row
+from lmmcl.data.row_view import MadeRows
 from lmmcl.errors import UserError
 
 JOINED = "joined"
@@ -59,7 +59,7 @@ class JoinedRows:
         return found
 
 
-class RowsOfStep(Sequence[Row]):
+class RowsOfStep(MadeRows):
     """The rows of a task, and behind them those of the sets that join it; each knows its set.
 
     Args:
@@ -84,14 +84,8 @@ class RowsOfStep(Sequence[Row]):
     def __len__(self) -> int:
         return self.starts[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
     @override
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+    def make(self, index: int) -> Row:
         part = bisect_right(self.starts, index) - 1
         if part == 0:
             row = self._rows[index]

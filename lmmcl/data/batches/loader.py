@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Window:
+class StepBatches:
     """This process's part of one optimizer step.
 
     Args:
@@ -45,7 +45,7 @@ class Window:
         return replace(self, batches=[batch.pin_memory() for batch in self.batches], filler=filler)
 
 
-class WindowDataset(Dataset[Window | UserError]):
+class WindowDataset(Dataset[StepBatches | UserError]):
     """One item per optimizer step, so that all its micro-batches know its tokens when they leave a worker.
 
     Args:
@@ -82,14 +82,14 @@ class WindowDataset(Dataset[Window | UserError]):
         return len(self.windows)
 
     @override
-    def __getitem__(self, step: int) -> Window | UserError:
+    def __getitem__(self, step: int) -> StepBatches | UserError:
         """The window of a step, or the mistake in it: raised in a worker, it would arrive as a traceback."""
         try:
             return self._window(step)
         except UserError as error:
             return error
 
-    def _window(self, step: int) -> Window:
+    def _window(self, step: int) -> StepBatches:
         window = self.windows[step]
         made = (
             self._by_number(window) if self.micro_batches.layout.tokens is None else self._by_tokens(window)
@@ -107,7 +107,7 @@ class WindowDataset(Dataset[Window | UserError]):
         filler = None if made.filler is None else told(made.filler)
         return replace(made, batches=[told(batch) for batch in made.batches], filler=filler)
 
-    def _by_number(self, window: Sequence[int]) -> Window:
+    def _by_number(self, window: Sequence[int]) -> StepBatches:
         """As many micro-batches as are accumulated, of nearly as many samples each."""
         batches: list[Batch] = []
         dropped: list[str] = []
@@ -116,13 +116,13 @@ class WindowDataset(Dataset[Window | UserError]):
             batch = self.micro_batches.one(rows) if rows else self._filler(window)
             dropped += _missing(rows, [batch])
             batches.append(batch)
-        return Window(batches, dropped)
+        return StepBatches(batches, dropped)
 
-    def _by_tokens(self, window: Sequence[int]) -> Window:
+    def _by_tokens(self, window: Sequence[int]) -> StepBatches:
         """As few micro-batches as the limit of tokens allows; neighbours in length go to different processes."""
         rows = [self.rows[position] for position in window[self.rank :: self.world]]
         batches, beyond = self.micro_batches.within_limit(rows)
-        return Window(batches, _missing(rows, batches), beyond, self._filler(window))
+        return StepBatches(batches, _missing(rows, batches), beyond, self._filler(window))
 
     def _filler(self, window: Sequence[int]) -> Batch:
         return self.micro_batches.filler(self.rows[window[0]])
@@ -170,7 +170,7 @@ class TaskLoader:
             self.beyond,
         )
 
-    def _even(self, window: Window) -> Iterator[Batch]:
+    def _even(self, window: StepBatches) -> Iterator[Batch]:
         """As many micro-batches on every process, and the last of a window, which synchronises, is never idle.
 
         Lightning accumulates a constant number. Places that no process needs come first and cost nothing.
@@ -187,13 +187,13 @@ class TaskLoader:
         if rows:
             log.warning(text, len(rows), ", ".join(rows[:5]))
 
-    def _windows(self) -> Iterator[Window | UserError]:
+    def _windows(self) -> Iterator[StepBatches | UserError]:
         steps = range(self.start, len(self.data))
         pin = torch.cuda.is_available()
         if self.num_workers == 0:
             for step in steps:
                 item = self.data[step]
-                yield item.pin_memory() if pin and isinstance(item, Window) else item
+                yield item.pin_memory() if pin and isinstance(item, StepBatches) else item
             return
         # The workers are the parallelism; a tokenizer that has run threads before a fork warns and goes
         # single anyway.

@@ -1,7 +1,7 @@
 """Rows of several streams in one epoch, at fixed shares: what is mixed, and in which order it is met."""
 
 from collections.abc import Sequence
-from typing import Self, overload
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,12 @@ from typing_extensions import override
 
 from lmmcl.data.batches.order import MEGA_BATCH, draw
 from lmmcl.data.row import Row
+from lmmcl.data.row_view import MadeRows
 
 Places = NDArray[np.int64]
 
 
-class MixedRows(Sequence[Row]):
+class MixedRows(MadeRows):
     """Rows of several streams as one sequence that knows which stream each is from.
 
     The loader deals them so that every optimizer step holds the streams at their shares (`mixed_windows`). It keeps
@@ -43,14 +44,8 @@ class MixedRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.streams)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
     @override
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+    def make(self, index: int) -> Row:
         return self.parts[int(self.streams[index])][int(self.places[index])]
 
 
