@@ -43,13 +43,13 @@ class FeatureFolder:
     def __init__(self, path: Path, most: int) -> None:
         self.path = path
         self._most = most
-        self._began = time.time()
+        self._began = time.time_ns()
         self._whole: dict[str, tuple[int, int]] = {}
         self._full = False
 
     def release(self) -> None:
         """Lets go of what was used so far: it may make room from now on."""
-        self._began = time.time()
+        self._began = time.time_ns()
 
     def find(self, key: str) -> tuple[dict[str, Tensor], str] | None:
         """The tensors of an entry, read where they are used, and its text; None where there is none.
@@ -68,7 +68,7 @@ class FeatureFolder:
                     raise ValueError("its checksum differs")
                 self._whole[key] = found.st_ino, found.st_size
             with contextlib.suppress(PermissionError):  # another user's entry in a shared folder
-                os.utime(file)
+                _stamp(file)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
@@ -92,6 +92,7 @@ class FeatureFolder:
             if not self._make_room(sum(tensor.nbytes for tensor in tensors.values())):
                 return
             save_file(dict(tensors), waiting, {"text": text, "seal": _seal(tensors, text)})
+            _stamp(waiting)
             os.replace(waiting, file)
         except (OSError, SafetensorError) as error:
             self._remove(waiting)
@@ -116,8 +117,8 @@ class FeatureFolder:
             self._stop(f"{self.path} has no room for more features (data.cache_features_gb, or the disk)")
         return lacking <= 0
 
-    def _entries(self) -> Iterator[tuple[Path, float, int]]:
-        """File, time of its last use and bytes of all entries; what a kill left behind is removed."""
+    def _entries(self) -> Iterator[tuple[Path, int, int]]:
+        """File, time of its last use in nanoseconds and bytes of all entries; what a kill left behind is removed."""
         with os.scandir(self.path) as entries:
             for entry in entries:
                 try:
@@ -125,7 +126,7 @@ class FeatureFolder:
                 except FileNotFoundError:  # another process has removed it
                     continue
                 if entry.name.endswith(".safetensors"):
-                    yield Path(entry.path), about.st_mtime, about.st_size
+                    yield Path(entry.path), about.st_mtime_ns, about.st_size
                 elif entry.name.endswith(".part") and time.time() - about.st_mtime > _FORGOTTEN:
                     self._remove(Path(entry.path))
 
@@ -139,6 +140,12 @@ class FeatureFolder:
         if not self._full:
             log.warning("%s: what does not fit is computed at every stage.", why)
         self._full = True
+
+
+def _stamp(file: Path) -> None:
+    """Marks a file as used now, by this process's clock: that of a file system lags behind it by milliseconds."""
+    now = time.time_ns()
+    os.utime(file, ns=(now, now))
 
 
 def _seal(tensors: Mapping[str, Tensor], text: str) -> str:
