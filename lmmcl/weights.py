@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ WRAPPED = "base_layer"
 
 _CHUNK, _CHUNK_ON_CPU = 1 << 24, 1 << 18
 """Elements of a checksum's step: many keep a GPU busy, few stay in a processor's cache, ten times as fast."""
+_KEPT = 1 << 14
+"""Constants of a checksum that are kept: biases, norms and most tensors of a small model need no more."""
 _SMALL = 1 << 20
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -209,9 +212,21 @@ def _partial_checksum(tensor: Tensor) -> Tensor:
     step = _CHUNK_ON_CPU if part.device.type == "cpu" else _CHUNK
     for start in range(0, words.numel(), step):
         chunk = words[start : start + step].to(torch.int64)
-        index = global_index(tensor, start, chunk.numel(), part.device)
-        total += (chunk * _odd_constant(index)).sum()
+        total += (chunk * _constants(tensor, start, chunk.numel(), part.device)).sum()
     return total
+
+
+def _constants(tensor: Tensor, start: int, count: int, device: torch.device) -> Tensor:
+    """The constants of ``count`` elements of the local part, beginning at ``start``."""
+    if start + count <= _KEPT and not isinstance(tensor, DTensor):
+        return _first_constants(device)[start : start + count]
+    return _odd_constant(global_index(tensor, start, count, device))
+
+
+@cache
+def _first_constants(device: torch.device) -> Tensor:
+    """Of the first elements of any tensor."""
+    return _odd_constant(torch.arange(_KEPT, dtype=torch.int64, device=device))
 
 
 def global_index(tensor: Tensor, start: int, count: int, device: torch.device) -> Tensor:
