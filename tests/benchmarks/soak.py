@@ -125,6 +125,8 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     words = parser.parse_args()
     profile = cProfile.Profile(time.process_time)
+    if words.folder is not None:
+        words.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=words.folder) as name:
         if words.profile:
             profile.enable()
