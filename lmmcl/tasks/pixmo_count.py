@@ -17,8 +17,9 @@ from typing_extensions import override
 from lmmcl.data.bad_row import RowError
 from lmmcl.data.files.records import Record
 from lmmcl.data.hub.source import HubSource, HubTable
-from lmmcl.data.pictures.fetch import Wanted, picture_path
+from lmmcl.data.pictures.fetch import Wanted
 from lmmcl.data.pictures.picture import PictureFile
+from lmmcl.data.pictures.picture_store import picture_path
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import integer

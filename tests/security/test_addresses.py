@@ -62,6 +62,22 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
             "64:ff9b::a00:1",
         ),
         *("64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2001:0:a00:1::", "fd00:ec2::254", "5f00::1", "100::1"),
+        *(
+            "64:ff9b::",
+            "64:ff9b::7f00:1",
+            "::ffff:0:7f00:1",
+            "::ffff:169.254.169.254%eth0",
+            "::1%lo",
+            "fe80::1%25lo",
+        ),
+        *(
+            "192.0.0.192",
+            "168.63.129.16",
+            "192.88.99.1",
+            "::ffff:168.63.129.16",
+            "64:ff9b::c000:c0",
+            "0.0.0.1",
+        ),
     ],
 )
 def test_an_address_that_is_not_of_the_open_web(address: str) -> None:
@@ -84,7 +100,13 @@ HOSTS = [
     "0x7f.1",
     "0",
     "[::1]",
+    "[::]",
     "[::ffff:10.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[fe80::1%25eth0]",
+    "0x7f.0.0.1",
+    "017700000001",
+    "%31%32%37.0.0.1",
 ]
 
 
@@ -94,13 +116,44 @@ def test_a_host_is_judged_by_what_it_resolves_to_however_it_is_written(host: str
         open_url(f"http://{host}/1.jpg", 1.0)
 
 
-@pytest.mark.parametrize(
-    "host", [*HOSTS, "localhost.", "a.localhost", "metadata.google.internal.", "nas.lan", "printer"]
-)
-def test_behind_a_proxy_it_is_judged_by_its_name(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+NAMES = ["localhost.", "a.localhost", "metadata.google.internal.", "nas.lan", "printer"]
+SPELLED = [
+    "169.254.169.%32%35%34",
+    "8.8.8.8%2einternal",
+    "nas%2elan",
+    "a.ｌocalhost",
+    "10。0。0。1",
+    "①②⑦.0.0.1",
+    "nas.l\u00adan",
+]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", [*HOSTS, *NAMES, *SPELLED])
+def test_behind_a_proxy_it_is_judged_by_its_name(
+    host: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{scheme}_proxy", "http://proxy.example:3128")
+    monkeypatch.setattr(socket, "getaddrinfo", _answers())  # the proxy is not even looked up
     with pytest.raises(RefusedError, match="private network"):
-        open_url(f"http://{host}/1.jpg", 1.0)
+        open_url(f"{scheme}://{host}/1.jpg", 1.0)
+
+
+@pytest.mark.parametrize(
+    "host", ["example.org", "8.8.8.8", "[2606:4700::1111]", "bücher.example", "a_b.example.org"]
+)
+def test_behind_a_proxy_a_public_name_is_asked_for(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def resolve(name: str, *_: Any, **__: Any) -> Any:
+        asked.append(name)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(RefusedError, match="there is no such host"):
+        open_url(f"https://{host}/1.jpg", 1.0)
+    assert asked == ["proxy.example"]
 
 
 def test_what_the_proxy_is_not_asked_for_is_checked_as_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +188,28 @@ def test_a_name_is_looked_up_once_and_connected_to_as_it_was_checked(monkeypatch
     with pytest.raises(Exception, match="no network here"):
         open_url("http://rebinds.example/1.jpg", 1.0)
     assert connected == [("93.184.215.14", 80)]
+
+
+def test_a_redirect_is_looked_up_once_too_and_connected_to_as_it_was_checked(
+    servers: list["Server"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first hop's answers say nothing of the second's, and each is asked for once."""
+    servers.append(Server(b"HTTP/1.1 302 Found\r\nLocation: http://b.example/x\r\n\r\n", b"", pause=10.0))
+    port = int(servers[0].address.split(":")[2].split("/")[0])
+    connected: list[Any] = []
+    connect = socket.socket.connect
+
+    def to_the_server(self: socket.socket, address: Any) -> None:
+        connected.append(address[0])
+        if address[0] != "93.184.215.14":
+            raise OSError("no network here")
+        connect(self, ("127.0.0.1", port))
+
+    monkeypatch.setattr(socket, "getaddrinfo", _answers(["93.184.215.14"], ["93.184.215.15"], ["127.0.0.1"]))
+    monkeypatch.setattr(socket.socket, "connect", to_the_server)
+    with pytest.raises(Exception, match="no network here"):
+        open_url("http://a.example/1.jpg", 1.0)
+    assert connected == ["93.184.215.14", "93.184.215.15"]
 
 
 def test_one_private_address_among_public_ones_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +320,9 @@ def test_what_comes_with_a_redirect_is_not_read(servers: list[Server], tmp_path:
     assert servers[1].sent < 64 << 20
 
 
-@pytest.mark.parametrize("where", ["169.254.169.254", "[::1]", "10.0.0.1:8080", "2130706433"])
+@pytest.mark.parametrize(
+    "where", ["169.254.169.254", "[::1]", "10.0.0.1:8080", "2130706433", "[::ffff:a9fe:a9fe]"]
+)
 def test_every_hop_is_checked(
     where: str, servers: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,9 +23,9 @@ from lmmcl.data.files.tar_records import TarRecords
 from lmmcl.data.hub.card import check_card
 from lmmcl.data.hub.form import hub_source
 from lmmcl.data.hub.source import HubTable
-from lmmcl.data.pictures.fetch import picture_path
 from lmmcl.data.pictures.picture import PictureFile, open_picture
 from lmmcl.data.pictures.picture_roots import PictureRoots
+from lmmcl.data.pictures.picture_store import picture_path
 from lmmcl.data.questions import read_questions
 from lmmcl.data.row import Row
 from lmmcl.data.sources import FileSource

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Features, Image, List, Value, disable_progress_bars
 from PIL import Image as Pixels
 
-from lmmcl.data.pictures.fetch import picture_path
+from lmmcl.data.pictures.picture_store import picture_path
 from lmmcl.tasks.pictures import pictures_folder
 from lmmcl.tasks.question import LETTER_PROMPT, lettered
 from lmmcl.tasks.species import SPECIES

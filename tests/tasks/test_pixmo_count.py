@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lmmcl.data.bad_row import RowError
-from lmmcl.data.pictures.fetch import picture_path
+from lmmcl.data.pictures.picture_store import picture_path
 from lmmcl.tasks.pictures import Fetchable, pictures_folder
 from lmmcl.tasks.pixmo_count import CountSource
 from tests.tasks.conftest import ROWS

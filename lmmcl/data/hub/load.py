@@ -2,17 +2,24 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from lmmcl.data.files.table import TableRows
-from lmmcl.data.hub.card import check_card, check_files
+from lmmcl.data.hub.card import check_card, check_files, fetch_cards
 from lmmcl.data.pictures.picture_roots import PictureRoots
 from lmmcl.errors import UserError
+
+_HUB = "hf://datasets/"
+_FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)
+"""The last: a dataset brings a script, which is not run."""
 
 
 def load_split(
@@ -30,13 +37,10 @@ def load_split(
     Raises:
         UserError: no such dataset, copy, configuration or split, or the hub cannot be reached.
     """
-    source, version = (dataset, revision) if root is None else (str(_copy(dataset, root)), None)
     name = dataset if config is None else f"{dataset} ({config})"
-    if root is not None:
-        check_card(Path(source), name)
+    copy = None if root is None else _copy(dataset, root)
     try:
-        builder = _builder(source, config, version, None if root is None else _cache_of(Path(source)))
-        check_files(builder, name)
+        builder = _of_hub(dataset, config, revision, name) if copy is None else _of_copy(copy, config, name)
         known = list(builder.config.data_files or builder.info.splits or ())
         if known and split not in known:
             raise UserError(
@@ -46,14 +50,49 @@ def load_split(
         table = builder.as_dataset(split=split)
     except UserError:
         raise
-    except (
-        DatasetsError,
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # the last: it brings a script, which is not run
+    except _FAILURES as error:
         raise UserError(_explained(error, name, root)) from error
-    return TableRows(table, f"{name}, split {split}", roots=_roots(builder, root and Path(source)))
+    return TableRows(table, f"{name}, split {split}", roots=_roots(builder, copy))
+
+
+def _of_copy(copy: Path, config: str | None, name: str) -> Any:
+    check_card(copy, name)
+    builder = _builder(str(copy), config, None, _cache_of(copy))
+    check_files(builder, name)
+    return builder
+
+
+def _of_hub(dataset: str, config: str | None, revision: str | None, name: str) -> Any:
+    """Its card is checked first: `datasets` asks whatever the card names for a listing, also inside of this network.
+
+    Where no card can be had, nothing is asked at all, and only what was prepared before is taken.
+    """
+    source = _HUB + dataset  # else a folder of this name in the working directory would be taken
+    if datasets.config.HF_HUB_OFFLINE:
+        return _builder(source, config, revision, None)
+    try:
+        card = fetch_cards(dataset, revision)
+    except Exception as error:  # noqa: BLE001 - the hub's client raises kinds of its own and of httpx
+        try:
+            with _offline():
+                return _builder(source, config, revision, None)
+        except UserError:
+            raise
+        except _FAILURES:
+            raise UserError(_explained(error, name, None)) from error
+    check_card(card, name)
+    builder = _builder(source, config, revision, None)
+    check_files(builder, name, f"{source}@{card.name}")
+    return builder
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    before, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def _roots(builder: Any, copy: Path | None) -> tuple[str, ...]:
@@ -94,8 +133,9 @@ def _builder(source: str, config: str | None, revision: str | None, cache: str |
         if config in known or (config is None and len(known) < 2):
             raise
         given = "none" if config is None else repr(config)
+        named = source.removeprefix(_HUB)
         raise UserError(
-            f"config: {source} must have one of {', '.join(known)}, got {given}; correct the config."
+            f"config: {named} must have one of {', '.join(known)}, got {given}; correct the config."
         ) from None
 
 
@@ -104,7 +144,7 @@ def _explained(error: Exception, name: str, root: Path | None) -> str:
     reason = " ".join(str(cause).split()) or type(cause).__name__
     if root is not None:
         return f"data.root: the copy of {name} cannot be read ({reason}); fetch or repair {root}."
-    if isinstance(error, DatasetNotFoundError):
+    if isinstance(error, DatasetNotFoundError | RepositoryNotFoundError | RevisionNotFoundError):
         return f"hub: {name} is not there ({reason}); correct its id or revision, or log in by hf auth login."
     return (
         f"hub: {name} cannot be loaded ({reason}); check the network and HF_HUB_OFFLINE, or give data.root, a folder "

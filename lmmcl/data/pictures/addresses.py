@@ -2,11 +2,14 @@
 
 import ipaddress
 import socket
+from urllib.parse import unquote
 
 _UNICAST = ipaddress.ip_network("2000::/3")
 """The only part of IPv6 from which public addresses are given out."""
 _NOT_ROUTED = (ipaddress.ip_network("3fff::/20"),)
 """Documentation (RFC 9637), which Python 3.11 does not know yet."""
+_OF_NETWORKS = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
+"""Special addresses that Python counts as public: of protocols (one cloud's metadata), of relays, of another cloud."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv4 as a network without it writes it (NAT64, RFC 6052): the last 32 bits are the address."""
 _PRIVATE_NAMES = (
@@ -23,13 +26,21 @@ def is_public(address: str) -> bool:
     """Whether an IP address is of the open web, also one that stands for another (mapped, 6to4, NAT64)."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv4Address):
-        return parsed.is_global and not parsed.is_multicast
+        return _is_public_v4(parsed)
     inner = parsed.ipv4_mapped or parsed.sixtofour
     if parsed in _TRANSLATED:
         inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
     if inner is not None:
-        return inner.is_global and not inner.is_multicast
+        return _is_public_v4(inner)
     return parsed.is_global and parsed in _UNICAST and not any(parsed in network for network in _NOT_ROUTED)
+
+
+def _is_public_v4(address: ipaddress.IPv4Address) -> bool:
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not any(address in network for network in _OF_NETWORKS)
+    )
 
 
 def refuse_private(host: str, address: str | None = None) -> None:
@@ -44,7 +55,10 @@ def refuse_private(host: str, address: str | None = None) -> None:
 
 
 def _named_public(host: str) -> bool:
-    name = host.strip("[]").rstrip(".").lower()
+    try:  # as it is sent: urllib takes percent signs out of a host, and other alphabets' letters and dots become Latin
+        name = unquote(host).encode("idna").decode().strip("[]").rstrip(".").lower()
+    except UnicodeError:
+        return False
     try:
         return is_public(name)
     except ValueError:

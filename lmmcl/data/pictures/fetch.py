@@ -1,42 +1,29 @@
 """Fetches pictures that a data set names by address and hash into a folder that is addressed by content.
 
-Every picture lies under its SHA-256, ``<folder>/ab/abcd...``, never under the name that its address ends with, so that
-no two pictures overwrite each other and a picture that several rows share is fetched once. A file stands in its place
-only after its hash was checked; an interrupted run leaves nothing half-written there, and the next one goes on.
+A picture that several rows share is fetched once, and stands in its place only after its hash was checked; an
+interrupted run leaves nothing half-written there, and the next one goes on.
 """
 
-import errno
-import hashlib
 import json
-import os
-import re
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 from urllib.parse import urlsplit
 
 from lmmcl.data.pictures.addresses import RefusedError
 from lmmcl.data.pictures.deadline import Deadline
 from lmmcl.data.pictures.manners import Manners
+from lmmcl.data.pictures.picture_store import PictureStore, is_sha256
 from lmmcl.data.pictures.web import TransientError, open_url
-from lmmcl.errors import UserError
 from lmmcl.redaction import without_secrets
 
 CHUNK = 1 << 16
 FAILURES = "failures.jsonl"
-PARTIAL = "partial"
-STALE_SECONDS = 24 * 3600
-"""Age from which a partial file is what a killed run left."""
-NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors of the disk, after which no picture can be kept."""
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -78,17 +65,6 @@ class Fetched:
     listed: Path
 
 
-def picture_path(folder: Path, sha256: str) -> Path:
-    """Where the picture of a hash lies.
-
-    Raises:
-        ValueError: it is no hash; as a path it could lead anywhere.
-    """
-    if not _SHA256.fullmatch(sha256):
-        raise ValueError(f"a hash must be 64 hexadecimal digits in small letters, got {sha256[:80]!r}")
-    return folder / sha256[:2] / sha256
-
-
 def fetch(
     wanted: Iterable[Wanted],
     folder: Path,
@@ -111,24 +87,18 @@ def fetch(
         What was done. A failure ends nothing: it is listed.
 
     Raises:
-        UserError: the folder cannot be made, or cannot take more.
+        UserError: the folder cannot be made, or its disk takes no more; nothing is asked for again then.
     """
-    try:
-        (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _no_place(folder, error) from error
+    store = PictureStore(folder)
     unique: dict[str, dict[str, Wanted]] = {}
     for picture in wanted:
         unique.setdefault(picture.sha256, {})[picture.url] = picture
-    missing = [list(same.values()) for sha256, same in unique.items() if not _is_there(folder, sha256)]
-    _clear_stale(folder / PARTIAL)
-    failures = _Run(missing, folder, manners or Manners(), progress).run()
-    return Fetched(
-        len(missing) - len(failures),
-        len(unique) - len(missing),
-        failures,
-        _list_failures(failures, folder / FAILURES),
-    )
+    missing = [list(same.values()) for sha256, same in unique.items() if not store.holds(sha256)]
+    failures = _Run(missing, store, manners or Manners(), progress).run()
+    told = (without_secrets(asdict(failure)) for failure in failures)  # signed addresses
+    lines = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in told)
+    listed = store.note(FAILURES, lines)
+    return Fetched(len(missing) - len(failures), len(unique) - len(missing), failures, listed)
 
 
 class _Host:
@@ -144,11 +114,11 @@ class _Run:
     def __init__(
         self,
         missing: list[list[Wanted]],
-        folder: Path,
+        store: PictureStore,
         manners: Manners,
         progress: Callable[[int, int, int], None] | None,
     ) -> None:
-        self._folder, self._manners, self._progress = folder, manners, progress
+        self._store, self._manners, self._progress = store, manners, progress
         self._total, self._done = len(missing), 0
         self._failures: list[Failure] = []
         self._lock, self._stop = threading.Lock(), threading.Event()
@@ -213,7 +183,7 @@ class _Run:
 
     def _reason_against(self, picture: Wanted, host: _Host) -> str | None:
         """Fetches a picture, several times if need be; says why it cannot, or None."""
-        if not _SHA256.fullmatch(picture.sha256):
+        if not is_sha256(picture.sha256):
             return f"its hash is no SHA-256: {picture.sha256[:80]!r}"
         pause, reason = self._manners.pause, "interrupted"
         for attempt in range(1, self._manners.attempts + 1):
@@ -223,14 +193,12 @@ class _Run:
                 return host.left
             asked = None
             try:
-                _fetch_one(picture, self._folder, self._manners, self._stop)
+                _fetch_one(picture, self._store, self._manners, self._stop)
             except RefusedError as error:
                 return str(error)
             except TransientError as error:
                 reason, asked = str(error), error.after
-            except (OSError, HTTPException) as error:
-                if isinstance(error, OSError) and error.errno in NO_PLACE:
-                    raise _no_place(self._folder, error) from error
+            except (OSError, HTTPException) as error:  # of the network: the store's are errors of the user
                 reason = f"{type(error).__name__}: {error}"
             else:
                 return None
@@ -245,44 +213,24 @@ class _Run:
         return reason
 
 
-def _fetch_one(picture: Wanted, folder: Path, manners: Manners, stop: threading.Event) -> None:
-    size, digest = 0, hashlib.sha256()
-    handle, name = tempfile.mkstemp(dir=folder / PARTIAL)
-    partial = Path(name)
-    try:
+def _fetch_one(picture: Wanted, store: PictureStore, manners: Manners, stop: threading.Event) -> None:
+    with store.incoming() as incoming:
         with (
-            os.fdopen(handle, "wb") as file,
             Deadline(manners.longest, stop) as deadline,
             open_url(picture.url, manners.timeout, deadline, allow_private=manners.allow_private) as answer,
         ):
             while block := answer.read1(CHUNK):
-                size += len(block)
-                if size > manners.max_bytes:
+                deadline.check()
+                incoming.write(block)
+                if incoming.size > manners.max_bytes:
                     raise RefusedError(f"it is larger than {manners.max_bytes} bytes")
-                digest.update(block)
-                file.write(block)
             announced = answer.headers.get("Content-Length", "")
             deadline.check()
-            if announced.isdecimal() and size < int(announced):
-                raise TransientError(f"it broke off after {size} of {announced} bytes")
-        if digest.hexdigest() != picture.sha256:
-            raise RefusedError(f"the picture there is another one, its hash is {digest.hexdigest()}")
-        place = picture_path(folder, picture.sha256)
-        place.parent.mkdir(exist_ok=True)
-        partial.chmod(0o644)  # as any new file: mkstemp makes it its owner's alone
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _no_place(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"fetch: {folder} cannot take pictures ({error.strerror}); make room there, or give another --root."
-    )
-
-
-def _is_there(folder: Path, sha256: str) -> bool:
-    return _SHA256.fullmatch(sha256) is not None and picture_path(folder, sha256).is_file()
+            if announced.isdecimal() and incoming.size < int(announced):
+                raise TransientError(f"it broke off after {incoming.size} of {announced} bytes")
+        if incoming.sha256 != picture.sha256:
+            raise RefusedError(f"the picture there is another one, its hash is {incoming.sha256}")
+        incoming.keep()
 
 
 def _host_of(url: str) -> str:
@@ -290,22 +238,3 @@ def _host_of(url: str) -> str:
         return urlsplit(url).netloc
     except ValueError:  # not an address; asking for it says so
         return ""
-
-
-def _clear_stale(folder: Path) -> None:
-    for partial in folder.glob("*"):
-        with suppress(FileNotFoundError):  # another run has just put it in its place
-            if time() - partial.stat().st_mtime > STALE_SECONDS:
-                partial.unlink()
-
-
-def _list_failures(failures: Iterable[Failure], file: Path) -> Path:
-    told = (without_secrets(asdict(failure)) for failure in failures)  # signed addresses
-    lines = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in told)
-    partial = file.with_suffix(".new")
-    try:
-        partial.write_text(lines, encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise _no_place(file.parent, error) from error
-    return file

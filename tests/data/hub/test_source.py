@@ -188,19 +188,6 @@ def test_a_folder_of_pictures_is_a_dataset_too(tmp_path: Path) -> None:
     assert HubTable("owner/birds", "test").load(tmp_path / "root").fingerprint != first
 
 
-def test_the_hub_is_asked_for_config_and_revision(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    asked: list[Any] = []
-    load = datasets.load_dataset_builder
-
-    def builder(name: str, config: str | None, revision: str | None) -> Any:
-        asked.append((name, config, revision))
-        return load(str(root / name), config)
-
-    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-    assert len(HubTable("owner/configs", "test", "first", "v2").load()) == 5
-    assert asked == [("owner/configs", "first", "v2")]
-
-
 def test_a_hub_that_cannot_be_reached_leads_to_local_copies() -> None:
     with pytest.raises(UserError, match=r"hub: owner/plain cannot be loaded \(.*HF_HUB_OFFLINE.*data\.root"):
         HubTable("owner/plain", "test").load()

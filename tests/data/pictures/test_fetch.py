@@ -4,20 +4,24 @@ import errno
 import hashlib
 import json
 import os
+import socket
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typing_extensions import override
 
 from lmmcl.data.pictures import addresses
-from lmmcl.data.pictures.fetch import Fetched, Wanted, fetch, picture_path
+from lmmcl.data.pictures.fetch import Fetched, Wanted, fetch
 from lmmcl.data.pictures.manners import Manners
+from lmmcl.data.pictures.picture_store import picture_path
 from lmmcl.errors import UserError
 
 LOOPBACK = Manners(timeout=0.5, longest=1.5, pause=0.01, attempts=3, max_bytes=10_000, allow_private=True)
@@ -370,14 +374,48 @@ def test_what_a_killed_run_left_half_written_is_never_taken_for_a_picture(
     assert partials(tmp_path) == ["new"]
 
 
-def test_a_full_disk_ends_the_run(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(**_: object) -> tuple[int, str]:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("code", "way"),
+    [
+        *((code, "make room there") for code in (errno.ENOSPC, errno.EDQUOT)),
+        *((code, "allow writing there") for code in (errno.EACCES, errno.EPERM, errno.EROFS)),
+        (errno.EIO, "repair that"),
+    ],
+)
+@pytest.mark.parametrize("place", [(tempfile, "mkstemp"), (os, "fsync"), (os, "replace"), (Path, "mkdir")])
+def test_a_failure_of_the_disk_is_one_error_at_once(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    way: str,
+    place: tuple[Any, str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(tempfile, "mkstemp", full)
-    pictures = [wanted(server.address, f"/ok/{place}.jpg") for place in range(5)]
-    with pytest.raises(UserError, match=r"cannot take pictures \(No space left on device\); make room"):
-        fetch(pictures, tmp_path, LOOPBACK)
+    (tmp_path / "partial").mkdir()
+    pictures = [wanted(server.address, f"/ok/{number}.jpg") for number in range(5)]
+    monkeypatch.setattr(*place, fail)
+    with pytest.raises(
+        UserError, match=rf"cannot take pictures \({os.strerror(code)}\); {way}, or give another"
+    ):
+        fetch(pictures, tmp_path, replace(LOOPBACK, pause=60.0))
+    assert set(server.asked.values()) <= {1}
+    monkeypatch.undo()
+    assert partials(tmp_path) == []
+    assert fetch(pictures, tmp_path, LOOPBACK).fetched == 5
+
+
+def test_a_network_that_permits_nothing_is_not_taken_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", forbidden)
+    result = fetch([Wanted("http://127.0.0.1:9/1.jpg", "0" * 64)], tmp_path, LOOPBACK)
+    assert "Permission denied" in reason_of(result)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(server: Server, tmp_path: Path) -> None:
