@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from lmmcl.errors import UserError
 from lmmcl.evaluation.callback_kinds import is_mitigation
 from lmmcl.evaluation.matrix import Cell, Matrix, Stage
+from lmmcl.evaluation.rebuilt_matrix import was_measured
 from lmmcl.provenance import HUB_ID, data_of, without_paths
 from lmmcl.redaction import without_secrets
 from lmmcl.run.run_folder import LINEAGE, RunFolder
@@ -72,10 +72,9 @@ class _Card:
         self.lineages = [json.loads((run.stage(name) / LINEAGE).read_text()) for name in stages]
         self.base = str(without_paths(str(self.config["model"]["path"]), "path"))
         self.taught = list(self.lineages[-1]["tasks"])
-        try:
-            self.matrix: Matrix | None = Matrix.load(run.path)
-        except UserError:  # a sequence without HeldOutEvaluation
-            self.matrix = None
+        # A sequence without HeldOutEvaluation has none.
+        measured = run.matrix.exists() or was_measured(run.path)
+        self.matrix = Matrix.load(run.path) if measured else None
 
     @property
     def title(self) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -170,8 +171,11 @@ class Matrix:
     def load(cls, path: Path) -> Self:
         """Reads a ``matrix.json``, or the one in a run folder.
 
+        One that is damaged, or lost from a run with measured stages, is made again from the run's answers, with a
+        warning that names it, where these are whole.
+
         Raises:
-            UserError: it is missing or damaged.
+            UserError: it is missing or damaged, and so are the answers.
         """
         path = path / "matrix.json" if path.is_dir() else path
         try:
@@ -182,8 +186,29 @@ class Matrix:
             ]
             return cls(data["targets"], data["held_out"], stages)
         except FileNotFoundError as error:
+            from lmmcl.evaluation.rebuilt_matrix import was_measured  # which makes a Matrix
+
+            if was_measured(path.parent):
+                return cls._again(path, error)
             raise UserError(
                 f"{path}: there is no matrix here; give the folder of a run that has measured a stage."
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}); lmmcl validate makes it again.") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return cls._again(path, error)
+
+    @classmethod
+    def _again(cls, path: Path, damage: Exception) -> Self:
+        from lmmcl.evaluation.rebuilt_matrix import rebuilt_matrix  # which makes a Matrix
+
+        try:
+            matrix = rebuilt_matrix(path.parent)
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged ({damage}) and cannot be made again from the run's answers ({error}). Put one of "
+                f"the two back from a copy, or start afresh in another folder with --run."
+            ) from error
+        warnings.warn(
+            f"{path} is damaged ({damage}); its rows were made again from the run's answers in predictions/.",
+            stacklevel=3,
+        )
+        return cls(matrix.targets, matrix.held_out, matrix.stages)

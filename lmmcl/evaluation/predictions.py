@@ -78,7 +78,9 @@ class PredictionStore:
         path = self.folder / stage / f"{task}.jsonl"
         data = self._verified(path, entry["sha256"]) if entry is not None else None
         if data is None:
-            raise FileNotFoundError(f"{path} is missing or damaged; lmmcl validate makes it again")
+            raise FileNotFoundError(
+                f"{path} is missing or damaged; put it back from a copy (lmmcl validate measures the stage anew)"
+            )
         return TaskResult.from_jsonl(task, data)
 
     def _write(self, stage: str, task: str, key: str, data: bytes) -> None:
