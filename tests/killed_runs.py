@@ -27,6 +27,9 @@ from tests.toy import toy_data, toy_module, toy_trainer
 _SLOWED_SECONDS = 0.002
 """By which every sync of a file takes longer: a tiny checkpoint would hardly ever be met in mid-write."""
 
+_REACH = 0.7
+"""Of the time that a run takes with all its kills: with all of it, every second run would not be killed once."""
+
 
 class _NoReport(HeldOutEvaluation):
     """Measures as it does, without figures, which take longer than the sequence."""
@@ -92,24 +95,52 @@ class Killed:
         return sum(count for (_, writing), count in self.places.items() if writing)
 
 
+class Moments:
+    """When lives of runs end: drawn by counter, within a share of the time that a run takes however often it is killed.
+
+    That time is learned as it goes: the last run's, or the present one's once that has taken longer. So the kills meet
+    all parts of a run also where the machine has become busier, or less busy, since the beginning.
+
+    Args:
+        seconds: that a run took which was left alone.
+        seed: of the draw.
+    """
+
+    def __init__(self, seconds: float, seed: int) -> None:
+        self._seconds, self._seed = seconds, seed
+        self._lives, self._lived = 0, 0.0
+
+    def draw(self) -> float:
+        """Seconds until the next kill, from the beginning of a life."""
+        share: float = draw(1, self._seed, "kill", self._lives)[0] / 2.0**64
+        self._lives += 1
+        return share * _REACH * max(self._seconds, self._lived)
+
+    def lived(self, seconds: float, ended: bool) -> None:
+        """Learns how long a life was, and whether the run has ended with it."""
+        self._lived += seconds
+        if ended:
+            self._seconds, self._lived = self._lived, 0.0
+
+
 def killed_runs(checkpoint: Path, folder: Path, kills: int, seed: int = 0) -> Iterator[Killed]:
     """Kills so often, and brings the last run to its end; gives what was found after each run.
 
     Raises:
         RuntimeError: a process ended by itself, and not well.
     """
-    context, found, lives = forked(), Killed(), 0
+    context, found = forked(), Killed()
     _live(context, checkpoint, folder / "first", None)  # it pays for the imports
     started = time.monotonic()
     _live(context, checkpoint, folder / "whole", None)
-    seconds = time.monotonic() - started
+    moments = Moments(time.monotonic() - started, seed)
     expected = contents(folder / "whole")
     while found.kills < kills:
         run, ended = folder / "killed", False
         while not ended:
-            share = draw(1, seed, "kill", lives)[0] / 2.0**64
-            lives += 1
-            ended = _live(context, checkpoint, run, share * seconds if found.kills < kills else None)
+            started = time.monotonic()
+            ended = _live(context, checkpoint, run, moments.draw() if found.kills < kills else None)
+            moments.lived(time.monotonic() - started, ended)
             if not ended:
                 found.kills += 1
                 found.places[_place(run)] += 1

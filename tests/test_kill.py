@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lmmcl.cli import main
-from tests.killed_runs import forked, killed_runs
+from tests.killed_runs import Moments, forked, killed_runs
 from tests.tiny_run import TinyRun, contents, write_config
 
 KILLS = 12
@@ -56,6 +57,23 @@ def wait_for_changes(process: BaseProcess, run: Path, number: int) -> None:
 
 def output(config: Path) -> str:
     return (config.parent / "output").read_text()
+
+
+@pytest.mark.parametrize("slower", [0.25, 1.0, 4.0])
+def test_kills_spread_over_a_run_however_busy_the_machine_has_become(slower: float) -> None:
+    """A second of work behind a third of a second of imports, as many times slower as when it was measured."""
+    moments, quarters = Moments(1.0 + 1.0 / 3.0, seed=0), Counter[int]()
+    done, kills = 0.0, 200
+    while quarters.total() < kills:
+        left, life = slower * (1.0 / 3.0 + 1.0 - done), moments.draw()
+        moments.lived(min(left, life), ended=life >= left)
+        if life >= left:
+            done = 0.0
+        else:
+            done += max(0.0, life / slower - 1.0 / 3.0)
+            quarters[int(4 * done)] += 1
+    assert sorted(quarters) == [0, 1, 2, 3]
+    assert all(0.1 * kills < count < 0.5 * kills for count in quarters.values()), quarters
 
 
 @pytest.mark.slow

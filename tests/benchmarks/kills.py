@@ -3,9 +3,10 @@
     python -m tests.benchmarks.kills [--kills 200] [--seed 0] [--folder DIR]
 
 Toy sequences of two tasks with held-out evaluation, LwF and WiSE-FT, a checkpoint at every step, in processes forked
-from one that has the imports behind it. Each life of a process gets a share, drawn by counter, of the time that a whole
-run takes, and then SIGKILL; a run that reached its end is compared byte by byte (stages, predictions, matrix, log of
-the steps), and another begins. Exits with 1 if one byte differs.
+from one that has the imports behind it. Each life of a process gets a share, drawn by counter, of the time that runs
+take, killed and resumed as they are, and then SIGKILL; that time is learned from run to run, so that the kills spread
+over it on a machine that gets busy, too. A run that reached its end is compared byte by byte (stages, predictions,
+matrix, log of the steps), and another begins. Exits with 1 if one byte differs.
 """
 
 import argparse
