@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmmcl.evaluation.evaluator import MakePrompts
+from lmmcl.evaluation.answering import MakePrompts
 from lmmcl.evaluation.feature_folder import FeatureFolder
 from lmmcl.evaluation.kept_features import KeptFeatures
 from lmmcl.model import ContinualLMM

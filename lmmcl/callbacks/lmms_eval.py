@@ -12,7 +12,8 @@ from typing_extensions import override
 from lmmcl.agreement import agreed
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
-from lmmcl.evaluation.evaluator import Kept, Length, answered, measured
+from lmmcl.evaluation.answering import Length, answered
+from lmmcl.evaluation.evaluator import Kept, measured
 from lmmcl.evaluation.lmms_import import lmms_harness
 from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.processes import from_first, in_order
@@ -144,7 +145,7 @@ class LmmsEval(StageCallback):
                 max_new_tokens,
                 lengths=lengths,
                 batch_size=self.batch_size,
-                stop=lambda: module.sequence.stop_requested,
+                stop=lambda: module.sequence.stop.requested,
                 progress=lambda done: module.sequence.report_progress(name, done, len(rows)),
             )
             return in_order(list(found), len(rows))

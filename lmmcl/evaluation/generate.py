@@ -10,6 +10,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from lmmcl.data.batches.batch import Batch
 from lmmcl.errors import UserError
+from lmmcl.evaluation.reserved_cache import reserving
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -108,7 +109,8 @@ def generate(
     """
     _check(model, batch)
     tokenizer = getattr(processor, "tokenizer", processor)
-    with _generation_config(model, greedy_config(model, tokenizer, max_new_tokens)):
+    config = greedy_config(model, tokenizer, max_new_tokens)
+    with _generation_config(model, config), reserving(model, max_new_tokens):
         # The caller gathered the weights, so ranks may stop at different steps.
         output = model.generate(
             **batch.inputs, synced_gpus=False, logits_processor=LogitsProcessorList(logits_processors)

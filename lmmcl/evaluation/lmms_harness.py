@@ -20,7 +20,7 @@ from PIL import ImageFile
 from typing_extensions import override
 
 from lmmcl.data.row import Row
-from lmmcl.evaluation.evaluator import EvaluationStopped, Length
+from lmmcl.evaluation.answering import EvaluationStopped, Length
 from lmmcl.evaluation.lmms_import import globals_kept
 from lmmcl.evaluation.lmms_reading import cut, examples_of, generation_settings, row_of
 from lmmcl.evaluation.lmms_tasks import HarnessTask, load, named, unsupported

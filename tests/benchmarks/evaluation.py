@@ -9,8 +9,10 @@ precision.
 - ``stages``: a model with the ratio of tower to decoder of SmolVLM-Instruct (2.2 B), each row about a JPEG file of 640
   × 480; a first stage that keeps features, a later one that finds them, one with the cache off, and batch 1. A later
   stage is to reach 2 times the first one's speed, and 5 times that of batch 1.
+- ``cache``: answers of 64 tokens to batches of 16 prompts with transformers' two caches and ours, see
+  `tests.benchmarks.generation_caches`; peaks are of a fresh process each.
 
-    python -m tests.benchmarks.evaluation [batches|stages] [--samples 96] [--batch 64] [--rounds 5]
+    python -m tests.benchmarks.evaluation [batches|stages|cache] [--samples 96] [--batch 64] [--rounds 5]
 """
 
 import argparse
@@ -20,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,14 @@ from transformers import AutoModelForImageTextToText
 
 from lmmcl import TaskSequenceDataModule
 from lmmcl.data.row import Row
-from lmmcl.evaluation.evaluator import MakePrompts, evaluate_task
+from lmmcl.evaluation.answering import MakePrompts
+from lmmcl.evaluation.evaluator import evaluate_task
 from lmmcl.evaluation.feature_folder import FeatureFolder
 from lmmcl.evaluation.kept_features import KeptFeatures
 from lmmcl.loading import Checkpoint
 from lmmcl.structure.anatomy import Anatomy
+from tests.benchmarks import generation_caches as caches
+from tests.benchmarks.fresh_process import run_fresh
 from tests.benchmarks.towers import Shape, write_checkpoint, write_rows
 
 SMOLVLM = Shape(tower=(1152, 27), decoder=(2048, 24))
@@ -199,16 +204,45 @@ def stages(samples: int, batch: int, rounds: int) -> None:
         )
 
 
+def cache(samples: int, batch: int, rounds: int) -> None:
+    """The caches of generation; rows and batches have sizes of their own."""
+    names = list(caches.WAYS)
+    for kv_heads in (2, 8):
+        decoder = caches.Decoder(kv_heads)
+        model = decoder.model()
+        print(f"\n{decoder.layers} layers, {decoder.heads} heads, {kv_heads} of keys and values\n")
+        print("| prompt | cache | decoding, tokens/s | to DynamicCache | with the prompt | peak, MB |")
+        print("|---|---|---|---|---|---|")
+        for length in caches.PROMPTS:
+            inputs = caches.prompts(length, decoder.device)
+            found: dict[str, list[caches.Said]] = {name: [] for name in names}
+            for turn in range(rounds):
+                for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                    found[name].append(caches.ask(model, inputs, caches.WAYS[name](model)))
+                same = caches.check(length, {name: said[-1] for name, said in found.items()})
+                if same < 1:
+                    raise SystemExit(f"StaticCache says something else: {same:.1%} of its tokens are equal")
+            for name, said in found.items():
+                pairs = list(zip(said, found["DynamicCache"], strict=True))
+                decoding = statistics.median(a.pace / b.pace for a, b in pairs)
+                whole = statistics.median(b.seconds / a.seconds for a, b in pairs)
+                pace = statistics.median(one.pace for one in said)
+                asked = {"way": name, "length": length, **asdict(decoder)}
+                peak = run_fresh(caches.__name__, asked, caches.MALLOC)["bytes"] / 1e6
+                numbers = f"{pace:.0f} | {decoding:.2f} | {whole:.2f} | {peak:.0f}"
+                print(f"| {length} | {name} | {numbers} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", nargs="?", choices=["batches", "stages"])
+    parser.add_argument("part", nargs="?", choices=["batches", "stages", "cache"])
     parser.add_argument("--samples", type=int, default=96, help="of each task")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    for part in (batches, stages):
+    for part in (batches, stages, cache):
         if asked.part in (None, part.__name__):
             part(asked.samples, asked.batch, asked.rounds)
     print(

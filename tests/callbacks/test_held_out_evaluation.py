@@ -15,7 +15,7 @@ from typing_extensions import override
 import lmmcl.outputs.token_outputs
 from lmmcl import ContinualLMM, Task
 from lmmcl.callbacks import HeldOutEvaluation, held_out_evaluation
-from lmmcl.callbacks.held_out_evaluation import canary_reading, first_answer_tokens
+from lmmcl.callbacks.held_out_evaluation import canary_reading
 from lmmcl.data.batches.batch import IGNORED
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
@@ -23,6 +23,7 @@ from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.mitigation import StageCallback
 from lmmcl.position import Stage
+from lmmcl.probe import first_answer_tokens
 from lmmcl.run.checkpoint import write_manifest
 from tests.tiny import tiny_checkpoint
 from tests.toy import ToySource, toy_data, toy_module, toy_task, toy_trainer
@@ -80,7 +81,7 @@ def test_a_stage_that_changed_nothing_costs_no_generation(
         calls.append("once")
         return generate(*arguments)
 
-    monkeypatch.setattr("lmmcl.evaluation.evaluator.generate", counted)
+    monkeypatch.setattr("lmmcl.evaluation.answering.generate", counted)
 
     class Undo(StageCallback):
         """Puts the base weights back, so that every stage is the base model."""
@@ -99,18 +100,6 @@ def test_a_stage_that_changed_nothing_costs_no_generation(
     assert len(calls) == 3, "one batch for each of the three tasks, for the base model only"
     base, last = (tmp_path / "predictions" / stage / "held.jsonl" for stage in ("00-base", "02-second"))
     assert base.read_bytes() == last.read_bytes()
-
-
-def test_only_the_first_answer_tokens_of_each_sample_are_left() -> None:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 9, (6, 12), generator=generator)
-    labels[torch.rand(6, 12, generator=generator) < 0.4] = IGNORED
-    found, expected = first_answer_tokens(labels, 3), labels.tolist()
-    for row in expected:
-        answer = [i for i, token in enumerate(row) if token != IGNORED]
-        for i in answer[3:]:
-            row[i] = IGNORED
-    assert found.tolist() == expected
 
 
 def test_the_base_model_itself_reads_a_divergence_of_zero() -> None:
@@ -224,7 +213,7 @@ def test_a_stop_inside_a_measurement_between_stages_loses_neither_the_step_nor_t
         @override
         def evaluate(self, trainer: Trainer, module: ContinualLMM, stage: Stage) -> Mapping[str, TaskResult]:
             if stage.variant == "step 2" and stage.index == 1:
-                module.sequence._stop.requested = True
+                module.sequence.stop.requested = True
             return {}
 
     def fit(run: Path, *callbacks: StageCallback, **options: Any) -> None:

@@ -34,6 +34,7 @@ from lmmcl.mitigation import StageCallback
 from lmmcl.position import Stage
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import command
+from tests.torchrun import torchrun
 from tests.toy import WORDS, toy_data, toy_module, toy_trainer
 
 N = 11
@@ -351,7 +352,7 @@ def test_a_stop_loses_at_most_the_task_that_was_asked(
         """Asks the run to stop while the second task is answered for the first time."""
         asked.append(name)
         if asked == ["tiny_share", "tiny_record"]:
-            module.sequence._stop.requested = True
+            module.sequence.stop.requested = True
         return measure(self, trainer, module, name)
 
     def fit(run: Path, **options: Any) -> None:
@@ -417,16 +418,7 @@ def test_two_processes_measure_what_one_does(checkpoint: Path, tasks: Path, tmp_
     body = textwrap.dedent(inspect.getsource(validate))
     calls = 'validate("ddp", 2)\nvalidate("fsdp2", 2)\n'
     (tmp_path / "measure.py").write_text(f"{textwrap.dedent(code)}\n{body}\n{calls}")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*torchrun, str(tmp_path / "measure.py")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(2, tmp_path / "measure.py", timeout=280)
     for name in ("tiny_share.jsonl", "tiny_record.jsonl"):
         kept = [tmp_path / run / "predictions" / "00-base" / name for run in ("auto", "ddp", "fsdp2")]
         assert len({path.read_bytes() for path in kept}) == 1

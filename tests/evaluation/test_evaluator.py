@@ -18,7 +18,7 @@ from torch.multiprocessing.spawn import spawn
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
-from lmmcl.evaluation.evaluator import EvaluationStopped, Kept, batches, evaluate, evaluate_task, length
+from lmmcl.evaluation.evaluator import EvaluationStopped, Kept, evaluate, evaluate_task
 from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.scorers import Score, Scorer, integer
@@ -113,15 +113,6 @@ def test_every_row_is_scored_once_in_its_order(n: int) -> None:
     assert [example.score for example in result.examples] == [float(i % 3 != 0) for i in range(n)]
     assert Counter(echo.asked) == Counter(range(n))
     assert echo.opened == 0
-
-
-def test_batches_hold_rows_of_similar_length_longest_first() -> None:
-    several = rows(40)
-    dealt = batches([length(row) for row in several], 7)
-    sizes = [len(several[i].messages[0]["content"][0]["text"]) for batch in dealt for i in batch]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sorted(i for batch in dealt for i in batch) == list(range(40))
-    assert [len(batch) for batch in dealt] == [7, 7, 7, 7, 7, 5]
 
 
 def one_rank(rank: int, folder: Path) -> None:

@@ -1,8 +1,10 @@
 """Batched greedy answers are those of batch size 1, whatever stands beside a row."""
 
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from lmmcl.evaluation.generate import generate
+from lmmcl.evaluation.reserved_cache import ReservedLayer, reserving
 from lmmcl.quirks import learns_suffixes
 from tests.families.conftest import Kit
 
@@ -46,3 +48,24 @@ def test_an_answer_continues_as_a_forward_over_all_of_it_says(kit: Kit) -> None:
         with torch.no_grad():
             logits = kit.model(**longer).logits[0, -new.shape[1] - 1 : -1]
         assert logits.argmax(-1).tolist() == new[0].tolist()
+
+
+def test_a_reserved_cache_gives_the_same_bits(kit: Kit) -> None:
+    batch = kit.collator.prompts([kit.shapes[0]("row"), kit.shapes[1]("longer")])
+
+    def said() -> tuple[torch.Tensor, list[type]]:
+        output = kit.model.generate(
+            **batch.inputs,
+            max_new_tokens=6,
+            min_new_tokens=6,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        return torch.stack(output.logits), [type(layer) for layer in output.past_key_values.layers]
+
+    plain, layers = said()
+    with reserving(kit.model, 6):
+        ours, reserved = said()
+    assert torch.equal(ours, plain)
+    assert reserved == [ReservedLayer if layer is DynamicLayer else layer for layer in layers]
