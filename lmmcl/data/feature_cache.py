@@ -1,4 +1,4 @@
-"""Where the features of measured pictures are kept: what ``data.cache_features`` says."""
+"""Where the features of pictures are kept: what ``data.cache_features`` says."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def dev_scores(
         {task.name: module.data.eval_rows(task, "dev", samples) for task in tasks},
         module.data.collator.prompts,
         batch_size=batch_size,
-        stop=lambda: module.sequence.stop_requested,
+        stop=lambda: module.sequence.stop.requested,
         progress=lambda task, done, total: module.sequence.report_progress(f"{task} (dev)", done, total),
     )
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 _FORGOTTEN = 3600
 """Seconds after which a file that is still being written was left behind by a kill."""
+_ROW = ".row.safetensors"
+_SCANNED = 50
+"""How many times as long as a look at a large folder takes it is trusted: looks cost two percent at most."""
 _FREE = 10 << 30
 """Bytes of a disk that are left to checkpoints, or a tenth of a small disk."""
 
@@ -35,17 +39,24 @@ class FeatureFolder:
     stay, which serves better than the last would, as every measurement asks for all in one order. A full disk
     costs features, never the run.
 
+    Entries of training rows take what room there is: others throw them out first, and they throw out none but their
+    like.
+
     Args:
         path: of the folder.
-        most: bytes of all its entries.
+        most: bytes of all its entries, of training rows and of others.
+        of_rows: its entries are of training rows.
     """
 
-    def __init__(self, path: Path, most: int) -> None:
+    def __init__(self, path: Path, most: int, of_rows: bool = False) -> None:
         self.path = path
         self._most = most
+        self._suffix = _ROW if of_rows else ".safetensors"
+        self._of_rows = of_rows
         self._began = time.time_ns()
         self._whole: dict[str, tuple[int, int]] = {}
         self._full = False
+        self._room, self._looked = 0, -math.inf
 
     def release(self) -> None:
         """Lets go of what was used so far: it may make room from now on."""
@@ -99,23 +110,36 @@ class FeatureFolder:
             self._stop(f"{file} cannot be written ({error})")
 
     def _file(self, key: str) -> Path:
-        return self.path / f"{key}.safetensors"
+        return self.path / f"{key}{self._suffix}"
 
     def _make_room(self, size: int) -> bool:
+        """Whether an entry fits, from now on counted as held; a large folder is looked at now and then only."""
+        began = time.monotonic()
+        if began > self._looked or (size > self._room and not self._full):
+            self._room = self._look(size)
+            took = time.monotonic() - began
+            self._looked = began + (_SCANNED * took if took > 0.01 else 0)
+        if size > self._room:
+            self._stop(f"{self.path} has no room for more features (data.cache_features_gb, or the disk)")
+            return False
+        self._room -= size
+        return True
+
+    def _look(self, size: int) -> int:
+        """Bytes of new entries for which there is room, so many if that can be made."""
         entries = sorted(self._entries(), key=lambda entry: entry[1])
         disk = shutil.disk_usage(self.path)
-        lacking = max(
-            sum(entry[2] for entry in entries) + size - self._most,
-            size + min(_FREE, disk.total // 10) - disk.free,
-        )
-        for file, used, held in entries:
-            if lacking <= 0 or used >= self._began:
+        room = min(self._most - sum(entry[2] for entry in entries), disk.free - min(_FREE, disk.total // 10))
+        rows = [entry for entry in entries if entry[0].name.endswith(_ROW)]
+        unused = [entry for entry in (rows if self._of_rows else entries) if entry[1] < self._began]
+        # Rows are many: a look for each would take long.
+        wanted = size + self._most // 100 if self._of_rows else size
+        for file, _, held in unused if self._of_rows else dict.fromkeys([*rows, *unused]):
+            if room >= wanted:
                 break
             self._remove(file)
-            lacking -= held
-        if lacking > 0:
-            self._stop(f"{self.path} has no room for more features (data.cache_features_gb, or the disk)")
-        return lacking <= 0
+            room += held
+        return room
 
     def _entries(self) -> Iterator[tuple[Path, int, int]]:
         """File, time of its last use in nanoseconds and bytes of all entries; what a kill left behind is removed."""
@@ -138,7 +162,7 @@ class FeatureFolder:
 
     def _stop(self, why: str) -> None:
         if not self._full:
-            log.warning("%s: what does not fit is computed at every stage.", why)
+            log.warning("%s: what does not fit is computed again.", why)
         self._full = True
 
 

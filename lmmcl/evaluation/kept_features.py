@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -22,14 +21,11 @@ from lmmcl.evaluation.feature_folder import FeatureFolder
 from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.kept_batch import KeptBatch
 from lmmcl.evaluation.kept_outputs import UnkeepableError
+from lmmcl.evaluation.path_state import kernels, path_state, versions
 from lmmcl.evaluation.processes import from_all
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.picture_path import PicturePath
 from lmmcl.structure.picture_recording import Recording
-from lmmcl.weights import checksums, fingerprint
-
-_PACKAGES = ("lmmcl", "torch", "transformers", "torchvision", "pillow")
-"""What makes pixels of pictures, tokens of text and features of pixels."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +69,7 @@ class KeptFeatures:
         self._folder = folder
         self._model, self._processor = model, processor
         self._path = PicturePath(model, anatomy)
-        kernels = [model.config._attn_implementation, torch.get_float32_matmul_precision()]
-        self._about = [str(model.config), kernels, _processor(processor), dict(settings), _versions()]
+        self._about = [str(model.config), kernels(model), _processor(processor), dict(settings), versions()]
         self._contents = RowContents()
         self._words: set[str] = set()
         self._new_words: set[str] = set()
@@ -103,12 +98,7 @@ class KeptFeatures:
         """
         self._words |= set(from_all(sorted(self._new_words)))
         self._new_words.clear()
-        on_path = self._path.parameters(self._words)
-        sums = {**checksums(on_path), **checksums(self._path.buffers)}
-        dtypes = {name: str(parameter.dtype) for name, parameter in on_path.items()}
-        device = self._model.device
-        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else _processors(device.type)
-        tower = f"{fingerprint(sums)} {fingerprint(dtypes)} {kind}"
+        tower = path_state(self._path, self._words, self._model.device)
         if tower != self._tower:
             self._folder.release()
         self._tower, self._keeps = tower, keep
@@ -211,11 +201,6 @@ class FirstScores(LogitsProcessor):
         return mine is not None and others is not None and torch.equal(mine, others)
 
 
-def _processors(device: str) -> str:
-    """What of a machine rounds: vector instructions, and into how many parts a sum is cut."""
-    return f"{device} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
-
-
 def _processor(processor: Any) -> str:
     """All that a processor does, as a checksum."""
     state = json.loads(processor.tokenizer.backend_tokenizer.to_str())
@@ -224,13 +209,3 @@ def _processor(processor: Any) -> str:
     templates = [getattr(one, "chat_template", None) for one in (processor, processor.tokenizer)]
     plain = json.dumps([state, processor.to_dict(), templates], sort_keys=True, default=str)
     return sha256(plain.encode()).hexdigest()
-
-
-def _versions() -> list[str]:
-    found = []
-    for package in _PACKAGES:
-        try:
-            found.append(version(package))
-        except PackageNotFoundError:
-            found.append("")
-    return found

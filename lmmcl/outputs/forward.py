@@ -14,6 +14,7 @@ from torch.func import functional_call
 from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.outputs.logit_probe import measure_logit_transform
 from lmmcl.outputs.packed_inputs import inputs_of
+from lmmcl.outputs.row_features import RowFeatures
 from lmmcl.outputs.shared_pictures import SharedPictures
 from lmmcl.outputs.token_outputs import AnswerHook, TokenOutputs, answer_tokens, every_token, tokens_at
 from lmmcl.parallel.strategy import gathered, reshard
@@ -30,7 +31,12 @@ class AnswerForward:
         bf16: whether forwards compute in bf16.
         anatomy: of the model as it was loaded; None: forwards of one batch share nothing.
         liger: whether Liger's kernels may be used, where they can be.
+
+    Attributes:
+        row_features: of the batches that know their rows' pictures; None: the tower sees all of them.
     """
+
+    row_features: RowFeatures | None = None
 
     def __init__(
         self, model: nn.Module, bf16: bool, anatomy: Anatomy | None = None, liger: bool = True
@@ -86,7 +92,9 @@ class AnswerForward:
     ) -> list[Tensor]:
         inputs = inputs_of(self._model, batch)
         shared = nullcontext() if self._shared is None else self._shared.during(batch, swapped)
-        with shared:
+        rows = self.row_features
+        of_rows = nullcontext() if rows is None else rows.answering(batch, swapped)
+        with of_rows, shared:
             return self._hook.collect_at(lambda: self._model(**inputs, use_cache=False), wanted)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -3,21 +3,19 @@
 A product with a weight of n elements costs 2n operations per token forward, 2n backward for its weight's gradient if it
 trains, and 2n for its input's gradient if anything before it trains: 6n in all where everything trains (Kaplan et al.
 2020, arXiv 2001.08361, section 2.1), less where something is frozen. The products of attention come on top, counted
-over all pairs of positions as `torch.utils.flop_counter` counts them, causal or not. Norms, activations and the
-optimizer are left out. What decides is what is computed: padding counts, and so does a layer that is recomputed.
+over all pairs of positions as `torch.utils.flop_counter` counts them, causal or not; of packed samples over the pairs
+of each, as of samples apart, also where a kernel computes others and masks them. Norms, activations and the optimizer
+are left out. What decides is what is computed: padding counts, and so does a layer that is recomputed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
-from torch.utils.hooks import RemovableHandle
 
 from lmmcl.structure.anatomy import Anatomy
 
@@ -129,9 +127,16 @@ class Flops:
             gradient: whether a backward follows.
         """
         positions = samples * length
-        return _count(self._sums[_LANGUAGE], positions, gradient) + _count(
-            self._attention, positions * (past + length), gradient
-        )
+        pairs = positions * (past + length)
+        return self.count_tokens(positions, gradient) + pairs * self.of_a_pair(gradient)
+
+    def count_tokens(self, positions: int, gradient: bool) -> int:
+        """Those of `count_positions` without attention."""
+        return _count(self._sums[_LANGUAGE], positions, gradient)
+
+    def of_a_pair(self, gradient: bool) -> int:
+        """Those of attention for one position that attends to one."""
+        return _count(self._attention, 1, gradient)
 
     def count_patches(self, patches: int, of_one: int, gradient: bool) -> int:
         """Operations of the vision tower and the projector.
@@ -154,76 +159,6 @@ class Flops:
 
 def _count(sums: _Sums, number: int, gradient: bool) -> int:
     return round(number * (sums.forward + gradient * sums.backward))
-
-
-def watch(
-    model: nn.Module,
-    anatomy: Anatomy,
-    parameters: Mapping[str, Parameter],
-    flops: Callable[[], Flops],
-    add: Callable[[int], None],
-) -> list[RemovableHandle]:
-    """Has every forward of a model counted, with its backward where it records a gradient.
-
-    Pictures are counted where their patches are embedded: generation shows them to the tower apart from the forward.
-
-    Args:
-        model: as `Flops` takes it.
-        anatomy: of it.
-        parameters: by name.
-        flops: asked at every forward, since what trains may change.
-        add: gets the operations.
-
-    Returns:
-        handles to remove.
-    """
-    pictures = [0]
-
-    def language(model: nn.Module, arguments: Any, inputs: Mapping[str, Any]) -> None:
-        samples, length, past = positions_of(inputs)
-        add(flops().count_positions(samples, length, past, torch.is_grad_enabled()))
-
-    def head(module: nn.Module, arguments: Any, logits: Any) -> None:
-        if isinstance(logits, Tensor):
-            add(flops().count_head(logits.numel(), torch.is_grad_enabled()))
-
-    def tower(module: nn.Module, arguments: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
-        # Packed pictures (Qwen's): what tells them apart is a table (pictures, 3) of their sizes.
-        given = (t for t in (*arguments, *inputs.values()) if isinstance(t, Tensor) and t.dim() == 2)
-        sizes = next((t for t in given if t.shape[1] == 3 and not t.is_floating_point()), None)
-        pictures[0] = 0 if sizes is None else int(sizes.shape[0])
-
-    def patches(module: nn.Module, arguments: Any, embedded: Tensor) -> None:
-        number = embedded.numel() // width
-        if embedded.dim() == 4:
-            one = int(embedded.shape[2] * embedded.shape[3])
-        else:
-            one = int(embedded.shape[1]) if embedded.dim() == 3 else number // max(1, pictures[0])
-        add(flops().count_patches(number, one, torch.is_grad_enabled()))
-
-    hooks = [
-        model.register_forward_pre_hook(language, with_kwargs=True),
-        model.get_output_embeddings().register_forward_hook(head),  # type: ignore[operator]  # untyped in transformers
-    ]
-    name = patch_embedding(anatomy, parameters)
-    if name is not None:
-        width = int(parameters[name].shape[0])
-        path = name.rpartition(".")[0]
-        block = (anatomy.vision_blocks or [path])[0]
-        pairs = zip(path.split("."), block.split("."), strict=False)
-        root = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
-        hooks.append(model.get_submodule(path).register_forward_hook(patches))
-        hooks.append(model.get_submodule(".".join(root)).register_forward_pre_hook(tower, with_kwargs=True))
-    return hooks
-
-
-def positions_of(inputs: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Samples, positions of each, and positions in the cache, of a forward with these keyword arguments."""
-    tokens = inputs.get("input_ids")
-    tokens = inputs.get("inputs_embeds") if tokens is None else tokens
-    cache: Any = inputs.get("past_key_values")
-    past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
-    return (0, 0, past) if tokens is None else (int(tokens.shape[0]), int(tokens.shape[1]), past)
 
 
 def _group(anatomy: Anatomy, name: str) -> str:

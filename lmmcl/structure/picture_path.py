@@ -134,7 +134,7 @@ class PicturePath:
         with ExitStack() as stack:
             for module in {module for module, _ in self._words.values()}:
                 stack.callback(module.register_forward_pre_hook(used).remove)
-            self._replace(stack, points, watch)
+            stack.enter_context(self.replaced(points, watch))
             yield recording
 
     @contextmanager
@@ -163,24 +163,23 @@ class PicturePath:
 
             return call
 
-        with ExitStack() as stack:
-            if calls:
-                self._replace(stack, list(dict.fromkeys(point for point, _ in calls)), answer)
+        with self.replaced(list(dict.fromkeys(point for point, _ in calls)), answer):
             yield
 
-    def _replace(
-        self,
-        stack: ExitStack,
-        points: Sequence[Point],
-        other: Callable[[Point, Callable[..., Any]], Callable[..., Any]],
-    ) -> None:
-        for point in points:
-            module = self._model.get_submodule(point.path)
-            own = vars(module).get(point.method)
-            original = getattr(module, point.method)
-            # As attributes of the instance; transformers asks for the signature of what it calls.
-            object.__setattr__(module, point.method, wraps(original)(other(point, original)))
-            stack.callback(_restore, module, point.method, own)
+    @contextmanager
+    def replaced(
+        self, points: Sequence[Point], other: Callable[[Point, Callable[..., Any]], Callable[..., Any]]
+    ) -> Iterator[None]:
+        """Puts into the place of each point what ``other`` makes of it and of its function, while it is open."""
+        with ExitStack() as stack:
+            for point in points:
+                module = self._model.get_submodule(point.path)
+                own = vars(module).get(point.method)
+                original = getattr(module, point.method)
+                # As attributes of the instance; transformers asks for the signature of what it calls.
+                object.__setattr__(module, point.method, wraps(original)(other(point, original)))
+                stack.callback(_restore, module, point.method, own)
+            yield
 
     def _of_language(self, name: str) -> bool:
         return self._anatomy.group_of(name).startswith("llm.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ class Recording:
 
     def add(self, point: Point, output: Any) -> None:
         """Keeps what a point returned."""
-        kept = _needed(output) if point.method == FEATURES else copied(output)
+        kept = needed(output) if point.method == FEATURES else copied(output)
         self.calls.append((point, kept))
         self._versions += _versions(kept)
 
@@ -75,7 +75,7 @@ def copied(output: Any) -> Any:
     return made_of(type(output), parts_of(output)) if isinstance(output, ModelOutput) else output
 
 
-def _needed(output: Any) -> Any:
+def needed(output: Any) -> Any:
     """An output without the tower's inner states, where it has features beside them."""
     if not isinstance(output, ModelOutput) or getattr(output, "pooler_output", None) is None:
         return copied(output)
@@ -83,16 +83,28 @@ def _needed(output: Any) -> Any:
     return made_of(type(output), {**parts, **{name: None for name in _INNER if name in parts}})
 
 
-def _tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors of a value, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, ModelOutput):
-        yield from _tensors_in(list(parts_of(value).values()))
+        yield from tensors_in(list(parts_of(value).values()))
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _tensors_in(one)
+            yield from tensors_in(one)
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same value with other tensors."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, ModelOutput):
+        return made_of(type(value), {name: map_tensors(one, change) for name, one in parts_of(value).items()})
+    if type(value) in (list, tuple):
+        return type(value)(map_tensors(one, change) for one in value)
+    return value
 
 
 def _versions(output: Any) -> list[int]:
     """How often each tensor was written into; those of inference mode do not count."""
-    return [0 if tensor.is_inference() else tensor._version for tensor in _tensors_in(output)]
+    return [0 if tensor.is_inference() else tensor._version for tensor in tensors_in(output)]

@@ -40,7 +40,7 @@ class Chooser(StageCallback):
     @override
     def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
         if task.name == self._stop_in:
-            module.sequence._stop.requested = True
+            module.sequence.stop.requested = True
         self._score(module)
 
     @override

@@ -121,3 +121,44 @@ def test_what_a_kill_left_half_written_is_never_read_and_goes(tmp_path: Path) ->
     folder.keep("c", entry(), "")
     assert not left.exists()
     assert young.exists()  # another process may be writing it
+
+
+def test_features_of_training_rows_make_room_for_others_and_take_none_from_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = 2500
+    FeatureFolder(tmp_path, 3 * size).keep("measured", entry(), "")
+    used(tmp_path, "measured", 1000.0)
+    rows = FeatureFolder(tmp_path, 3 * size, of_rows=True)
+    with caplog.at_level(logging.WARNING):
+        for key in "abc":
+            rows.keep(key, entry(), "")
+    assert files(tmp_path) == {"measured", "a", "b"}
+    assert "has no room" in caplog.text
+    assert rows.find("a") is not None
+    others = FeatureFolder(tmp_path, 3 * size)
+    assert others.find("a") is None
+    others.keep("other", entry(), "")
+    assert files(tmp_path) in ({"measured", "other", "a"}, {"measured", "other", "b"})
+    FeatureFolder(tmp_path, 3 * size, of_rows=True).keep("d", entry(), "")  # another run's rows go
+    assert files(tmp_path) == {"measured", "other", "d"}
+
+
+def test_a_folder_that_takes_long_to_look_at_is_looked_at_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    look = FeatureFolder._look
+
+    def slow(self: FeatureFolder, size: int) -> int:
+        looks.append(size)
+        time.sleep(0.02)
+        return look(self, size)
+
+    monkeypatch.setattr(FeatureFolder, "_look", slow)
+    size = 2500
+    folder = FeatureFolder(tmp_path, 4 * size, of_rows=True)
+    for key in "abcdefgh":
+        folder.keep(key, entry(), "")
+    assert len(files(tmp_path)) in (3, 4)  # counted by itself until it seems full
+    assert len(looks) == 2

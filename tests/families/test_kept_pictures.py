@@ -1,6 +1,7 @@
-"""In every family a teacher and its student share one pass of the tower, and kept features give the same answers."""
+"""In every family a teacher and its student share one pass of the tower, and kept features give what the tower does."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from transformers import AutoModelForImageTextToText
@@ -11,7 +12,10 @@ from lmmcl.evaluation.kept_batch import KeptBatch
 from lmmcl.evaluation.kept_features import KeptFeatures
 from lmmcl.losses import cross_entropy
 from lmmcl.outputs.forward import AnswerForward
+from lmmcl.outputs.row_features import RowFeatures
+from lmmcl.row_proof import prove_rows
 from lmmcl.structure.anatomy import Anatomy
+from lmmcl.structure.picture_path import PicturePath
 from lmmcl.structure.recipe import Recipe
 from lmmcl.weights import parameters_of
 from tests.families.conftest import Kit
@@ -60,3 +64,27 @@ def test_kept_features_give_the_same_answers_without_the_tower(kit: Kit, tmp_pat
         assert features.answers(prompts, LENGTH) == plain
         handle.remove()
         assert bool(ran) != again
+
+
+def test_features_of_rows_make_those_of_any_batch_of_them(kit: Kit, tmp_path: Path) -> None:
+    anatomy = Anatomy.of(kit.model)
+    forwards, path = AnswerForward(kit.model, False, anatomy), PicturePath(kit.model, anatomy)
+    runner = SimpleNamespace(
+        data=SimpleNamespace(collator=kit.collator),
+        device=torch.device("cpu"),
+        inference=forwards.inference,
+        token_outputs=forwards.token_outputs,
+        free_gathered=forwards.free_gathered,
+    )
+    rows = [make(str(number), number) for number, make in enumerate((*kit.shapes, kit.shapes[0]))]
+    pictured = [row for row in rows if row.images]
+    points, joint, words = prove_rows(runner, path, pictured)  # type: ignore[arg-type]  # a model without a run
+    plain = [forwards.token_outputs(kit.collator.train(some)).hidden for some in (rows, rows[::-1])]
+    features = RowFeatures(path, points, joint, "", FeatureFolder(tmp_path, 1 << 30), words)
+    forwards.row_features = features
+    batches = [kit.collator.train(some, apart=True) for some in (rows, rows[::-1], rows)]
+    first, turned, again = (forwards.token_outputs(batch).hidden for batch in batches)
+    assert len(list(tmp_path.iterdir())) == len(pictured)
+    assert torch.equal(first, again)
+    for found, wanted in zip((first, turned), plain, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from lmmcl.data.batches.packing import pack
 from lmmcl.evaluation.generate import generate
+from lmmcl.outputs.packed_inputs import inputs_of
 from lmmcl.structure.anatomy import Anatomy
-from lmmcl.structure.flops import Flops, watch
+from lmmcl.structure.counted_forwards import watch
+from lmmcl.structure.flops import Flops
 from lmmcl.structure.recipe import Recipe
 from lmmcl.structure.recomputed import PARTS, recompute
 from tests.toy import toy_data
@@ -38,13 +43,14 @@ class Counted:
         data.attach(self.processor, None)
         rows = data.train_rows(0)[:6]
         self.batch, self.prompts = data.collator.train(rows), data.collator.prompts(rows)
+        self.apart = [data.collator.train([row]) for row in rows]
         self.anatomy = Anatomy.of(self.model)
         self.parameters = dict(self.model.named_parameters())
 
-    def ours(self, trained: set[str], recomputes: Collection[str] = ()) -> list[int]:
+    def ours(self, trained: set[str], recomputes: Collection[str] = ()) -> list[int | Tensor]:
         """The list fills while the model runs."""
         flops = Flops(self.model, self.anatomy, self.parameters, trained, recomputes)
-        found: list[int] = []
+        found: list[int | Tensor] = []
         self.hooks = watch(self.model, self.anatomy, self.parameters, lambda: flops, found.append)
         return found
 
@@ -67,7 +73,7 @@ def step(counted: Counted, trained: set[str], recomputes: Collection[str] = ()) 
     with FlopCounterMode(display=False) as torchs:
         counted.model(**counted.batch.inputs, use_cache=False).logits.float().logsumexp(-1).sum().backward()
     counted.close()
-    return sum(found), torchs.get_total_flops()
+    return int(sum(found)), torchs.get_total_flops()
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
@@ -121,3 +127,33 @@ def test_nothing_that_trains_means_no_backward(counted: Counted) -> None:
     assert flops.count_positions(2, 30, 0, True) == flops.count_positions(2, 30, 0, False) > 0
     assert flops.count_patches(18, 9, True) == flops.count_patches(18, 9, False) > 0
     assert flops.count_head(100, gradient=True) == flops.count_head(100, gradient=False)
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+def test_packed_samples_cost_what_they_cost_apart(gradient: bool, counted: Counted) -> None:
+    names = set(Recipe.parse("llm").resolve(counted.anatomy))
+    packed = pack(counted.batch, counted.processor.tokenizer.pad_token_id, one=True)
+    assert len({len(batch.mask()[0]) for batch in counted.apart}) > 1 and bool(packed.mask().all())
+    sums = []
+    for batches in ([packed], counted.apart):
+        found = counted.ours(names)
+        with torch.set_grad_enabled(gradient):
+            for batch in batches:
+                counted.model(**inputs_of(counted.model, batch), use_cache=False)
+        counted.close()
+        sums.append(int(sum(found)))
+    assert sums[0] == sums[1] > 0
+
+
+def test_positions_of_a_picture_beside_plain_ones_do_not_count(counted: Counted) -> None:
+    packed = pack(counted.batch, counted.processor.tokenizer.pad_token_id, one=True)
+    plain = packed.inputs["position_ids"]
+    inputs = {"input_ids": packed.inputs["input_ids"], "position_ids": plain.repeat(4, 1, 1)}
+    inputs["position_ids"][1:] = 7
+    found = counted.ours(set())
+    hook = next(iter(counted.model._forward_pre_hooks.values()))
+    hook(counted.model, (), inputs)
+    counted.close()
+    squares = int(packed.per_sample(packed.mask()).square().sum())
+    flops = Flops(counted.model, counted.anatomy, counted.parameters)
+    assert int(sum(found)) == flops.count_tokens(plain.numel(), False) + squares * flops.of_a_pair(False)

@@ -7,6 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from lmmcl.data.batches.apart import RowPictures
+
 IGNORED = -100
 
 
@@ -27,6 +29,7 @@ class Batch:
         segments: (sequences, length) the sample at every position of a packed batch, rising, -1 at padding; None: the
             batch is padded.
         idle: a place that no process needs in this window: nothing is computed.
+        pictures: of each sample what the processor made of its pictures, None where it has none; empty: nobody asked.
     """
 
     inputs: dict[str, Any]
@@ -37,6 +40,7 @@ class Batch:
     extras: dict[str, Any] = field(default_factory=dict)
     segments: Tensor | None = None
     idle: bool = False
+    pictures: Sequence[RowPictures | None] = ()
 
     def __len__(self) -> int:
         """Samples, those of a filler included."""

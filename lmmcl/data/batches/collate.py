@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lmmcl.data.batches.apart import RowPictures, laid_together
 from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.data.batches.joined import JOINED
 from lmmcl.data.batches.mask import align
@@ -62,12 +63,14 @@ class Collator:
         self.max_length = max_length
         self.on_too_long = on_too_long
         self.always_image = always_image
+        self._filler: dict[str, Any] | None = None
 
-    def train(self, rows: Sequence[Row]) -> Batch:
+    def train(self, rows: Sequence[Row], apart: bool = False) -> Batch:
         """Labelled, right-padded samples.
 
         Args:
             rows: at least one.
+            apart: the processor makes them one by one, and the batch knows the pictures of each.
 
         Returns:
             A batch of all rows, but for those that ``on_too_long="drop"`` leaves out; a filler if none
@@ -82,12 +85,13 @@ class Collator:
         if self.always_image and not any(row.images for row in rows):
             rows.append(_dummy(rows[0]))
             rendered.append(replace(self.template.conversations(rows[-1:])[0], learned=()))
-        inputs = self._process(rows, rendered, "right")
+        inputs, pictures = self._made(rows, rendered, apart)
         fits = self._fits(rows, inputs["attention_mask"], self.on_too_long == "drop")
         if not all(fits):
             kept = [row for row, fit in zip(rows, fits, strict=True) if fit and row.id != FILLER_ID]
-            return self.train(kept) if kept else self.filler(rows[0])
-        return Batch(inputs, _labels(rows, rendered, inputs), _ids(rows), extras=_extras(rows))
+            return self.train(kept, apart) if kept else self.filler(rows[0], apart)
+        labels = _labels(rows, rendered, inputs)
+        return Batch(inputs, labels, _ids(rows), extras=_extras(rows), pictures=pictures)
 
     def prompts(self, rows: Sequence[Row]) -> Batch:
         """Left-padded prompts that end with the generation prompt.
@@ -107,15 +111,30 @@ class Collator:
         self._fits(rows, inputs["attention_mask"], False)
         return Batch(inputs, None, _ids(rows), extras=_extras(rows))
 
-    def filler(self, like: Row) -> Batch:
+    def filler(self, like: Row | None = None, apart: bool = False) -> Batch:
         """One unlabelled sample with a picture: a micro-batch for a process whose rows have run out.
+
+        The processor makes it once; further ones share their tensors with the first.
 
         Args:
             like: a row whose ``extras`` the sample copies, so that what reads them finds them.
+            apart: the batch knows the picture, see `train`.
         """
         rows = [_dummy(like)]
-        inputs = self._process(rows, self.template.conversations(rows), "right")
-        return Batch(inputs, torch.full_like(inputs["input_ids"], IGNORED), _ids(rows), extras=_extras(rows))
+        if self._filler is None:
+            self._filler = self._process(rows, self.template.conversations(rows), "right")
+        inputs, labels = dict(self._filler), torch.full_like(self._filler["input_ids"], IGNORED)
+        pictures = laid_together([inputs], 0)[1] if apart else ()
+        return Batch(inputs, labels, _ids(rows), extras=_extras(rows), pictures=pictures)
+
+    def _made(
+        self, rows: Sequence[Row], rendered: Sequence[Rendered], apart: bool
+    ) -> tuple[dict[str, Any], Sequence[RowPictures | None]]:
+        """Inputs of a training batch, and the pictures of each sample if it is asked for."""
+        if not apart or not any(row.images for row in rows):
+            return self._process(rows, rendered, "right"), ()
+        made = [self._process([row], [one], "right") for row, one in zip(rows, rendered, strict=True)]
+        return laid_together(made, self.processor.tokenizer.pad_token_id)
 
     def _process(self, rows: Sequence[Row], rendered: Sequence[Rendered], side: str) -> dict[str, Any]:
         """Runs the processor over texts and pictures; names the row it refuses."""
