@@ -1,6 +1,6 @@
 """One word for all processes: one that fails, or stops, alone would be waited for in the next collective."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -66,6 +66,15 @@ def most(count: int) -> int:
     largest = torch.tensor(count)
     dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_hosts(dist.group.WORLD))
     return int(largest)
+
+
+def anywhere(said: Sequence[bool]) -> list[bool]:
+    """Each of some statements, true where it is on any process; as many on all of them. As `most`, of the hosts."""
+    if not said or not dist.is_initialized() or dist.get_world_size() == 1:
+        return list(said)
+    flags = torch.tensor(said, dtype=torch.uint8)
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=_hosts(dist.group.WORLD))
+    return [bool(flag) for flag in flags.tolist()]
 
 
 @cache

@@ -18,7 +18,7 @@ from lmmcl.loading import Checkpoint, check_bf16, hold_masters
 from lmmcl.optim.trained_bytes import rounding_of
 from lmmcl.parallel.shard_loading import fill_, load_once, take_values
 from lmmcl.parallel.strategy import FSDP2Strategy, settle, shard
-from lmmcl.parallel.tensor_parallel import check_beside, check_plan
+from lmmcl.parallel.tensor_parallel import check_plan
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.recomputed import parts_of, recompute
 from lmmcl.weights import parameters_of
@@ -47,7 +47,6 @@ class Build:
         attention = self.settings["attn_implementation"]
         attention = attention or attention_for(self.strategy.root_device, self.bf16, self.checkpoint)
         if (size := getattr(self.strategy, "tensor_parallel", 1)) > 1:
-            check_beside(self.settings)
             check_plan(self.checkpoint.skeleton(torch.float32, attention), size)
         build = load_once if isinstance(self.strategy, FSDP2Strategy) else Checkpoint.model
         return build(self.checkpoint, not self.bf16, self.settings["seed"], attention)

@@ -23,11 +23,12 @@ from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.data_parallel import sum_over_shares
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Position, Stage
-from lmmcl.structure.flops import Flops, positions_of, watch
+from lmmcl.structure.counted_forwards import positions_of, watch
+from lmmcl.structure.flops import Flops
 from lmmcl.structure.recomputed import parts_of
 
 _BITS = 40
-"""Operations are summed over processes in two parts: more than 2^63 of them may lie between two checkpoints."""
+"""Operations are summed in two parts: more than 2^63 of them may lie between two checkpoints."""
 
 
 @dataclass
@@ -56,6 +57,7 @@ class CostMeter:
         self._mark = 0.0
         self._saved = ""
         self._seen: Tensor | None = None
+        self._packed: Tensor | None = None
         self._flops: Flops | None = None
         self._counted: tuple[int, int] | None = None
 
@@ -76,7 +78,7 @@ class CostMeter:
             ),
             module.model.register_forward_pre_hook(self._answer, with_kwargs=True),
         ]
-        self._spent, self._seen, self._saved = {}, None, position.name
+        self._spent, self._seen, self._packed, self._saved = {}, None, None, position.name
         self._phase, self._mark = self._phase_of(position), time.monotonic()
         self._memory()
 
@@ -148,7 +150,10 @@ class CostMeter:
         if self._seen is not None:
             samples, tokens = (int(number) for number in self._seen.tolist())
             one.samples, one.tokens = one.samples + samples, one.tokens + tokens
-        self._seen, self._mark, self._phase = None, now, phase
+        if self._packed is not None:
+            high, low = (int(number) for number in self._packed.tolist())
+            one.flops += (high << _BITS) + low
+        self._seen, self._packed, self._mark, self._phase = None, None, now, phase
 
     def _now(self) -> _Spent:
         return self._spent.setdefault(self._phase, _Spent())
@@ -158,8 +163,12 @@ class CostMeter:
         seen = torch.stack([samples.sum(), (tokens * samples).sum()]).long()
         self._seen = seen if self._seen is None else self._seen + seen
 
-    def _add_flops(self, number: int) -> None:
-        self._now().flops += number
+    def _add_flops(self, number: int | Tensor) -> None:
+        if isinstance(number, int):
+            self._now().flops += number
+            return
+        parts = torch.stack([number >> _BITS, number & ((1 << _BITS) - 1)])
+        self._packed = parts if self._packed is None else self._packed + parts
 
     def _answer(self, model: nn.Module, arguments: Any, inputs: dict[str, Any]) -> None:
         """Counts prompts that are answered, and the tokens of their answers; a cache tells a generation."""

@@ -58,8 +58,8 @@ def foresee(data: TaskSequenceDataModule, index: int, mitigations: Sequence[Miti
     for mitigation in mitigations:
         rows = mitigation.foresee_rows(data, task, rows)
     joined = [one for mitigation in mitigations for one in mitigation.foresee_joined(data, task)]
-    steps = data.steps_per_epoch(len(rows), index) * task.epochs
-    return Foreseen(own, rows, joined, data.task_batch_size(task), steps)
+    steps = data.steps.per_epoch(task, len(rows)) * task.epochs
+    return Foreseen(own, rows, joined, data.steps.of(task), steps)
 
 
 class _Later:

@@ -50,6 +50,11 @@ class Checkpoint:
         """The model's config."""
         return _named(self.path, AutoConfig.from_pretrained, self.location, **self._options())
 
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens that the language model was made for; None: its config names no limit."""
+        return getattr(self.config().get_text_config(), "max_position_embeddings", None)
+
     def processor(self) -> Any:
         """Tokenizer, image processor and chat template in one."""
         self.config()  # a processor's loader looks for many files, and without a network waits for each

@@ -1,4 +1,4 @@
-"""Whether the settings that save memory fit the trainer and the callbacks, before anything is loaded."""
+"""Whether the settings that save memory and time fit the trainer and the callbacks, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from lightning.pytorch import Trainer
 from lmmcl.errors import UserError
 from lmmcl.optim.trained_bytes import rounding_of
 from lmmcl.parallel.strategy import FSDP2Strategy
+from lmmcl.parallel.tensor_parallel import check_beside
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM
 
 
 def check_memory_settings(trainer: Trainer, module: ContinualLMM) -> None:
-    """Checks ``model.train_dtype``, ``model.optimizer`` and ``model.frozen_bits`` against what runs them.
+    """Checks ``train_dtype``, ``optimizer``, ``frozen_bits`` and ``compile`` of the model against what runs them.
 
     Raises:
         UserError: they cannot be right together; names the key and the way out.
@@ -38,7 +39,8 @@ def check_memory_settings(trainer: Trainer, module: ContinualLMM) -> None:
         if sharded:
             raise UserError(
                 f"model.frozen_bits: {bits} runs on one process or ddp; fsdp2 would cast bytes to bf16 as it gathers "
-                "them. Leave it out: fsdp2 shares frozen weights out over the processes."
+                "them. Leave it out, since fsdp2 shares frozen weights out over the processes, or take "
+                "trainer.strategy: ddp."
             )
         for mitigation in module.mitigations:
             if reason := mitigation.writes_frozen():
@@ -54,8 +56,5 @@ def check_memory_settings(trainer: Trainer, module: ContinualLMM) -> None:
             "model.optimizer: adamw_offload runs on one process or ddp; fsdp2 shares the moments out over the "
             "processes: use adamw, or adamw_8bit."
         )
-    if kind == "adamw_8bit" and getattr(strategy, "tensor_parallel", 1) > 1:
-        raise UserError(
-            "model.optimizer: adamw_8bit shares a scale among 256 numbers of a row, and tensor parallelism cuts rows; "
-            "use fsdp2 without it, or adamw."
-        )
+    if getattr(strategy, "tensor_parallel", 1) > 1:
+        check_beside(settings)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -19,30 +18,24 @@ from typing_extensions import override
 from lmmcl import weights as tensors
 from lmmcl.build import Build
 from lmmcl.data.batches.batch import Batch
-from lmmcl.data.batches.order import draw
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.task import Task
-from lmmcl.data_parallel import share
 from lmmcl.errors import UserError
-from lmmcl.evaluation.generate import generate
 from lmmcl.loading import Checkpoint
-from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation, StageCallback, callbacks_of
-from lmmcl.optim.optimizer import clip_by_norm, clip_by_value, optimizer_of, scheduled
-from lmmcl.outputs.forward import AnswerForward
-from lmmcl.outputs.token_outputs import TokenOutputs
-from lmmcl.parallel.strategy import FSDP2Strategy, take_trainable
+from lmmcl.optim.optimizer import optimizer_of, scheduled
+from lmmcl.optimizer_step import OptimizerStep
+from lmmcl.parallel.strategy import take_trainable
 from lmmcl.settings import check_settings
-from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.recipe import Recipe
 from lmmcl.structure.recipe_spec import RecipeSpec
-from lmmcl.window import JoinedSets, Window, apply_weight_penalties
+from lmmcl.wrapped_model import WrappedModel
 
 if TYPE_CHECKING:
-    from lmmcl.sequence import SequenceDriver
+    from lmmcl.sequence import TaskSequence
 
 
-class ContinualLMM(LightningModule):
+class ContinualLMM(WrappedModel):
     """Wraps a Hugging Face image-text-to-text model for a sequence of tasks.
 
     The loss is the mean negative log-likelihood over the answer tokens of the global batch, whatever the number of
@@ -79,8 +72,6 @@ class ContinualLMM(LightningModule):
         max_length: longest sample in tokens; None takes the model's limit.
         seed: of everything random.
     """
-
-    model: nn.Module
 
     def __init__(
         self,
@@ -120,21 +111,12 @@ class ContinualLMM(LightningModule):
         self._training: dict[str, Parameter] = {}
         self.without_gradient: list[str] = []
         self.steps_in_task = 0
-        self._anatomy: Anatomy | None = None
         self.numbers: dict[str, Tensor | float] = {}
-        self.joined = JoinedSets({})
-        self._window = Window()
+        self.present_step = OptimizerStep(self)
         self._begun = False
         self._anchor: dict[str, Tensor] | None = None
 
-    # What it is made of
-
-    @property
-    def anatomy(self) -> Anatomy:
-        """Groups of parameters and paths of the layers."""
-        if self._anatomy is None:
-            raise RuntimeError("the model is built by configure_model, which Lightning calls")
-        return self._anatomy
+    # The run
 
     @property
     def run_path(self) -> Path:
@@ -144,10 +126,8 @@ class ContinualLMM(LightningModule):
     @property
     def max_length(self) -> int | None:
         """Longest sample in tokens."""
-        config = self.checkpoint.config()
-        text = config.get_text_config()
-        limit = self.hparams["max_length"]
-        return limit if limit is not None else getattr(text, "max_position_embeddings", None)
+        limit: int | None = self.hparams["max_length"]
+        return self.checkpoint.max_length if limit is None else limit
 
     @property
     def data(self) -> TaskSequenceDataModule:
@@ -168,16 +148,41 @@ class ContinualLMM(LightningModule):
         return [c for c in callbacks_of(self.trainer) if isinstance(c, StageCallback)]
 
     @property
-    def sequence(self) -> SequenceDriver:
-        """The driver of the running sequence."""
-        from lmmcl.sequence import SequenceDriver
+    def sequence(self) -> TaskSequence:
+        """The running sequence."""
+        from lmmcl.driver import SequenceDriver
 
-        return next(c for c in callbacks_of(self.trainer) if isinstance(c, SequenceDriver))
+        return next(c for c in callbacks_of(self.trainer) if isinstance(c, SequenceDriver)).sequence
 
-    @property
-    def bf16(self) -> bool:
-        """Whether forwards compute in bf16."""
-        return self.trainer.precision == "bf16-mixed"
+    # Building
+
+    @override
+    def configure_callbacks(self) -> Sequence[Callback]:
+        from lmmcl.driver import SequenceDriver
+
+        return [SequenceDriver()]
+
+    @override
+    def configure_model(self) -> None:
+        if self._anatomy is not None:
+            return
+        build = Build(self.checkpoint, self.hparams, self.trainer.strategy, self.bf16)
+        model = build.load()
+        self._wrap(model)
+        for mitigation in self.mitigations:
+            mitigation.adapt(self, model)
+        self._ready(self.hparams["liger"])
+        build.finish(model, self.anatomy, self.ever_trained())
+
+    def refuse_second_fit(self) -> None:
+        """Raises UserError if this object was trained before: its base model would be the tuned one."""
+        if self._begun:
+            raise UserError(
+                "this ContinualLMM was fitted before; make a new one, which loads its checkpoint again."
+            )
+        self._begun = True
+
+    # What trains
 
     def recipe_of(self, task: Task) -> Recipe:
         """The recipe a task trains with: its own or the module's."""
@@ -195,11 +200,6 @@ class ContinualLMM(LightningModule):
         for mitigation in self.mitigations:
             mitigation.arrange(self, stage, ended)
 
-    def parameters_by_name(self, names: Sequence[str] | None = None) -> dict[str, Parameter]:
-        """Parameters of the wrapped model, all or the named ones, in model order."""
-        wanted = None if names is None else set(names)
-        return {n: p for n, p in tensors.parameters_of(self.model).items() if wanted is None or n in wanted}
-
     def trained_parameters(self) -> dict[str, Parameter]:
         """What the present task trains."""
         if self._training.keys() != self.trained.keys():
@@ -216,33 +216,6 @@ class ContinualLMM(LightningModule):
         names = {name for task in self.data.tasks for name in self.trained_by(task)}
         return [name for name in self.parameters_by_name() if name in names]
 
-    @override
-    def configure_callbacks(self) -> Sequence[Callback]:
-        from lmmcl.sequence import SequenceDriver
-
-        return [SequenceDriver()]
-
-    @override
-    def configure_model(self) -> None:
-        if self._anatomy is not None:
-            return
-        build = Build(self.checkpoint, self.hparams, self.trainer.strategy, self.bf16)
-        model = build.load()
-        self._anatomy = Anatomy.of(model)
-        self.model = model
-        for mitigation in self.mitigations:
-            mitigation.adapt(self, model)
-        self._forwards = AnswerForward(model, self.bf16, self._anatomy, self.hparams["liger"])
-        build.finish(model, self.anatomy, self.ever_trained())
-
-    def refuse_second_fit(self) -> None:
-        """Raises UserError if this object was trained before: its base model would be the tuned one."""
-        if self._begun:
-            raise UserError(
-                "this ContinualLMM was fitted before; make a new one, which loads its checkpoint again."
-            )
-        self._begun = True
-
     def begin_task(self, task: Task) -> None:
         """Sets what trains; the driver calls it before it makes the task's optimizer."""
         self.task = task
@@ -257,10 +230,6 @@ class ContinualLMM(LightningModule):
         # from_pretrained returns eval mode, in which activation checkpointing does nothing.
         self.model.train()
 
-    def join(self, trainer: Trainer, task: Task) -> None:
-        """Asks every mitigation for the rows that join those of a task; the driver does so before it serves them."""
-        self.joined = JoinedSets({m.name: m.join(trainer, self, task) for m in self.mitigations})
-
     def anchor(self) -> Mapping[str, Tensor]:
         """Copies of the trained tensors as the task began; one copy for all who ask in ``on_task_start``."""
         if self._anchor is None:
@@ -271,9 +240,7 @@ class ContinualLMM(LightningModule):
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        if (
-            self.task is None
-        ):  # Lightning asks once before the driver knows; the driver makes each task's own.
+        if self.task is None:  # Lightning asks once before any task begins, each of which has its own
             return torch.optim.SGD([torch.zeros((), requires_grad=True)], lr=0.0)
         recipe, base = self.recipe_of(self.task), self.task.lr or self.hparams["lr"]
         rates = {name: recipe.lr_for(group, base) for name, group in self.trained.items()}
@@ -284,37 +251,12 @@ class ContinualLMM(LightningModule):
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._window.begin(batch.window_tokens, self.device, batch.joined_tokens)
+            self.present_step.begin(batch)
             self.numbers = {}
-            # Dropout and the like: counter-based, so that there is nothing to save.
-            assert self.task is not None
-            key = (
-                self.hparams["seed"],
-                self.task.name,
-                self.sequence.position.step,
-                share()[0],
-                "torch",
-            )
-            torch.manual_seed(int(draw(1, *key)[0] >> 1))
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if batch.idle:
-            return torch.zeros((), device=self.device, requires_grad=True)
-        for mitigation in self.mitigations:
-            mitigation.before_forward(self, batch)
-        everywhere = any(mitigation.positions == "all" for mitigation in self.mitigations)
-        outputs = self.token_outputs(batch, everywhere=everywhere)
-        losses = outputs.map(cross_entropy)
-        terms = {"loss": self._window.summed(losses, outputs.samples, batch, self.joined)}
-        for mitigation in self.mitigations:
-            extra = mitigation.token_loss(self, batch, outputs)
-            if extra is not None:
-                at = outputs if mitigation.positions == "answer" else outputs.everywhere
-                assert at is not None
-                name = mitigation.name
-                terms[name] = self._window.summed(extra, at.samples, batch, self.joined, name)
-        return self._window.add(terms, share()[1], self.trainer.accumulate_grad_batches)
+        return self.present_step.loss(batch)
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -329,9 +271,7 @@ class ContinualLMM(LightningModule):
 
     @override
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        penalties = apply_weight_penalties(self.mitigations, self.trained_parameters())
-        sharded = isinstance(self.trainer.strategy, FSDP2Strategy)
-        means = self._window.means(penalties, sharded, self.trainer.global_step + 1)
+        means = self.present_step.means()
         self.log("loss", means.pop("loss"), prog_bar=True, rank_zero_only=True)
         if means:
             self.log_dict(means, rank_zero_only=True)
@@ -343,10 +283,6 @@ class ContinualLMM(LightningModule):
         self.numbers[name] = value
         super().log(name, value, *args, **kwargs)
 
-    def check_finite(self) -> None:
-        """Raises UserError, naming task and step, if a loss was not finite since the fit began."""
-        self._window.check_finite(self.task.name if self.task else "?")
-
     @override
     def configure_gradient_clipping(
         self,
@@ -354,50 +290,6 @@ class ContinualLMM(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        if gradient_clip_algorithm == "value":
-            # Not Lightning's clip_gradients, which refuses a fused optimizer under bf16-mixed for fp16's sake.
-            if gradient_clip_val:
-                clip_by_value(self.trained_parameters().values(), gradient_clip_val)
-            return
-        norm = clip_by_norm(self.trained_parameters().values(), gradient_clip_val)
-        self._window.watch(norm, self.trainer.global_step + 1)
-        self.log("grad_norm", norm, rank_zero_only=True)
-
-    # Forward
-
-    def token_outputs(
-        self, batch: Batch, weights: Mapping[str, Tensor] | None = None, everywhere: bool = False
-    ) -> TokenOutputs:
-        """What the model predicts at the answer tokens of a batch.
-
-        Args:
-            batch: with labels.
-            weights: run these values of some parameters instead of the present ones: in eval mode, without a
-                gradient, under the student's autocast. Call it before the student's forward.
-            everywhere: also what it predicts at every other token of the samples, in `TokenOutputs.everywhere`.
-        """
-        return self._forwards.token_outputs(batch, weights, everywhere)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits (tokens, vocabulary) of hidden states (tokens, width)."""
-        return self._forwards.logits(hidden)
-
-    def head_with(self, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        """`logits` with other values of the output embedding, by parameter name; collective where they are sharded."""
-        return self._forwards.head_with(weights)
-
-    def inference(self, gather: bool = True) -> AbstractContextManager[None]:
-        """Eval mode, no gradient, the training's autocast; sharded parameters stay gathered if asked."""
-        return self._forwards.inference(gather)
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """The autocast of a training step, for forwards in a hook, which run outside of it."""
-        return self._forwards.autocast()
-
-    def free_gathered(self) -> None:
-        """After forwards without a gradient: lets go of gathered parameters, so that none outlives an update."""
-        self._forwards.free_gathered()
-
-    def generate(self, batch: Batch, max_new_tokens: int) -> list[str]:
-        """Greedy answers to a batch of prompts."""
-        return generate(self.model, self.processor, batch.to(self.device), max_new_tokens)
+        norm = self.present_step.clip(gradient_clip_val, gradient_clip_algorithm)
+        if norm is not None:
+            self.log("grad_norm", norm, rank_zero_only=True)

@@ -19,6 +19,7 @@ from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.model import ContinualLMM
 from lmmcl.optim.trained_bytes import TrainedBytes, rounding_of
 from lmmcl.parallel.strategy import FSDP2Strategy
+from lmmcl.run.host_memory import HostMemory
 from lmmcl.run.saver import KEPT
 from lmmcl.structure.recipe_table import count_text, in_order, short_groups, size_text
 
@@ -118,14 +119,24 @@ def _facts(trainer: Trainer, module: ContinualLMM) -> Iterator[tuple[str, str]]:
         f"{size_text(disk.total)}: checkpoints {size_text(disk.last)}, stages {size_text(disk.stages)}; "
         f"{size_text(free_bytes(module.run_path))} free",
     )
-    yield (
-        "checkpoints",
-        f"are copied into host memory, {size_text(disk.last // (KEPT + 1))} in all, and written while training goes on",
-    )
+    yield "checkpoints", _saving(trainer, memory, disk.last // (KEPT + 1))
     device = module.device.type if trainer.world_size == 1 else f"{trainer.world_size} × {module.device.type}"
     strategy = type(trainer.strategy).__name__.removesuffix("Strategy").replace("SingleDevice", "one process")
     yield "runs on", f"{device}, {trainer.precision}, {strategy}"
     yield "run", f"{module.run_path}{' (goes on)' if module.hparams['resume'] else ''}"
+
+
+def _saving(trainer: Trainer, memory: Memory, size: int) -> str:
+    """How checkpoints are written, by the host memory that is free now and what the run is still to take of it."""
+    strategy = trainer.strategy
+    on_host = memory.host + (memory.state + memory.copies if strategy.root_device.type == "cpu" else 0)
+    coming = on_host * (1 if isinstance(strategy, FSDP2Strategy) else trainer.world_size)
+    if HostMemory(trainer.num_nodes).holds(size + coming, size):
+        return f"are copied into host memory, {size_text(size)} in all, and written while training goes on"
+    return (
+        f"are written while training stands still, {size_text(size)} each: host memory has no room for a copy "
+        "(model.checkpoint_every_n_steps says how often)"
+    )
 
 
 def _recipes(module: ContinualLMM) -> dict[str, dict[str, str]]:

@@ -9,13 +9,16 @@ from typing import Literal
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from transformers import LogitsProcessor
 
 from lmmcl.agreement import agreed
 from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
+from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.probe_log import ProbeLog, ProbeRow
+from lmmcl.evaluation.result import Example
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
 from lmmcl.weights import snapshot
@@ -102,13 +105,52 @@ def answer_batches(
             batch = collator.train(rows[start : start + batch_size])
         finally:
             collator.always_image = usual
-        yield _shortened(batch, answer_tokens).to(module.device)
+        yield shortened(batch, answer_tokens).to(module.device)
 
 
-def _shortened(batch: Batch, answer_tokens: int) -> Batch:
+def shortened(batch: Batch, answer_tokens: int) -> Batch:
+    """A labelled batch in which only the first answer tokens of each row count."""
     assert batch.labels is not None
-    later = (batch.labels != IGNORED).cumsum(dim=1) > answer_tokens
-    return replace(batch, labels=batch.labels.masked_fill(later, IGNORED))
+    return replace(batch, labels=first_answer_tokens(batch.labels, answer_tokens))
+
+
+def first_answer_tokens(labels: Tensor, count: int) -> Tensor:
+    """Labels in which only the first ``count`` answer tokens of each sample are left.
+
+    Args:
+        labels: (batch, length).
+        count: from 1.
+
+    Returns:
+        (batch, length).
+    """
+    return labels.masked_fill((labels != IGNORED).cumsum(dim=1) > count, IGNORED)
+
+
+def answered(
+    module: ContinualLMM, asked: Sequence[Asked], batch_size: int, processors: Sequence[LogitsProcessor] = ()
+) -> list[Example]:
+    """Scored greedy answers to rows, task after task; collective, since sharded parameters are gathered for it.
+
+    Args:
+        module: that answers.
+        asked: the rows.
+        batch_size: rows answered at once.
+        processors: change the logits of every step.
+    """
+    found: list[Example] = []
+    with module.inference():
+        for task in {task.name: task for task, _ in asked}.values():
+            rows = [row for owner, row in asked if owner.name == task.name]
+            for start in range(0, len(rows), batch_size):
+                part = rows[start : start + batch_size]
+                batch = module.data.collator.prompts(part).to(module.device)
+                said = generate(module.model, module.processor, batch, task.max_new_tokens, processors)
+                found += [
+                    Example.of(row, answer, task.scorer(answer, row.gold, row.meta))
+                    for row, answer in zip(part, said, strict=True)
+                ]
+    return found
 
 
 def is_power_of_ten(step: int) -> bool:

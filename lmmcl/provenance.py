@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmmcl.data.hub.source import HubSource
-from lmmcl.data.parse import built_in_tasks
-
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = {"path", "image_folder", "train", "dev", "test"}
 """Keys of a task whose values name files."""
@@ -48,6 +45,10 @@ def data_of(spec: Any, copied: bool = False) -> tuple[str, list[str]]:
         return f"{given['hub']} ({', '.join(parts)})", [str(given["hub"])]
     if "path" in given:
         return f"own files: {_file_names(given['path'])}", []
+    # A merge and an export, which only leave paths out, need none of what data are read with.
+    from lmmcl.data.hub.source import HubSource
+    from lmmcl.data.parse import built_in_tasks
+
     source = getattr(built_in_tasks().get(str(given.get("task"))), "source", None)
     datasets: list[str] = []
     text = "the picture world of lmmcl" if source is not None else "given from Python"

@@ -51,7 +51,7 @@ def save(
         position: where the sequence stands.
         sums: checksum of every parameter, as the stage before was written.
     """
-    module.check_finite()
+    module.present_step.check_finite()
     tensors: dict[str, Tensor] = {
         f"model/{n}": p for n, p in module.parameters_by_name(module.ever_trained()).items()
     }

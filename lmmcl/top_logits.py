@@ -30,7 +30,7 @@ def top_logits(module: ContinualLMM, rows: Sequence[Row], k: int) -> tuple[list[
     """
     rank, world = share()
     data = module.data
-    size = 1 if data.layout.tokens else data.micro_batch_size or -(-data.batch_size // world)
+    size = 1 if data.layout.tokens else data.steps.micro_batch_size or -(-data.steps.batch_size // world)
     counts = torch.zeros(len(rows), dtype=torch.int64, device=module.device)
     found: dict[int, Tensor] = {}
     width = 0

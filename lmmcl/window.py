@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
+from lmmcl.agreement import anywhere
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.joined import JOINED, JoinedRows
 from lmmcl.data_parallel import sum_over_shares
@@ -96,19 +97,19 @@ class Window:
             self._sums[name] = value.detach() if held is None else held + value.detach()
         return torch.stack(list(terms.values())).sum() * (shares * micro_batches / self._tokens)
 
-    def means(self, penalties: Mapping[str, Tensor], sharded: bool, step: int) -> dict[str, Tensor]:
+    def means(self, penalties: Mapping[str, Tensor | None], sharded: bool, step: int) -> dict[str, Tensor]:
         """Every term per answer token of the global batch, with the penalties on top; collective.
 
         Args:
-            penalties: values of the weight penalties on this process.
+            penalties: values of the weight penalties on this process, the same ones on all; None: it has none.
             sharded: whether each process holds its own shards, so that penalties are to be summed over processes.
             step: optimizer step, from 1, noted if a term is not finite.
         """
         means = {name: value / self._tokens for name, value in self._sums.items()}
         if dist.is_initialized():
             means = _summed(means, sum_over_shares)
-            penalties = _summed(penalties, dist.all_reduce) if sharded else penalties
-        for name, value in penalties.items():
+        apart = sharded and dist.is_initialized()
+        for name, value in (_over_shards(penalties, self._tokens) if apart else _here(penalties)).items():
             means[name] = means[name] + value if name in means else value
         self.watch(torch.stack(list(means.values())).sum(), step)
         return means
@@ -147,20 +148,38 @@ def _summed(values: Mapping[str, Tensor], over: Callable[[Tensor], Any]) -> dict
     return dict(zip(values, total, strict=True))
 
 
+def _here(penalties: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    return {name: value for name, value in penalties.items() if value is not None}
+
+
+def _over_shards(penalties: Mapping[str, Tensor | None], like: Tensor) -> dict[str, Tensor]:
+    """Sums over processes of the penalties that any of them has: one whose shards are empty may have none."""
+    somewhere = anywhere([value is not None for value in penalties.values()])
+    shares = {
+        name: torch.zeros_like(like) if value is None else value.to(like)
+        for (name, value), found in zip(penalties.items(), somewhere, strict=True)
+        if found
+    }
+    return _summed(shares, dist.all_reduce)
+
+
 def apply_weight_penalties(
     mitigations: Iterable[Mitigation], parameters: Mapping[str, Parameter]
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor | None]:
     """Adds the gradient of every weight penalty to the local shards.
 
     A penalty inside the loss would mix plain tensors and shards under FSDP2, and count once per micro-batch.
 
     Returns:
         each penalty's value on this process, by the mitigation's name: over shards, the sum over processes is its own.
+        None where no parameter has one here.
     """
-    values: dict[str, Tensor] = {}
+    values: dict[str, Tensor | None] = {}
+    without = [one for one in parameters.values() if one.grad is None and isinstance(one, DTensor)]
     for mitigation in mitigations:
         if type(mitigation).weight_penalty is Mitigation.weight_penalty:
             continue
+        values.setdefault(mitigation.name, None)
         for name, parameter in parameters.items():
             shard = local(parameter).detach().requires_grad_()
             with torch.enable_grad():
@@ -176,4 +195,9 @@ def apply_weight_penalties(
             value = torch.zeros_like(penalty) if copied else penalty.detach()
             held = values.get(mitigation.name)
             values[mitigation.name] = value if held is None else held + value
+    # Whoever looks at gradients together must find one on every process, or on none.
+    gained = anywhere([one.grad is not None for one in without]) if values else [False] * len(without)
+    for parameter, somewhere in zip(without, gained, strict=True):
+        if somewhere and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
     return values

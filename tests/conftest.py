@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lmmcl.callbacks import held_out_evaluation
 from lmmcl.data.row import Row
 from lmmcl.world.tasks import WorldRows
 from tests.tiny import tiny_checkpoint
@@ -49,6 +50,14 @@ def drawn_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WorldRows, "make", row)
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_report() -> Iterator[None]:
+    """Runs end without summary and report, whose drawing takes longer than a tiny run: for tests that read neither."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_out_evaluation, "write_artefacts", lambda run: None)
         yield
 
 

@@ -27,10 +27,16 @@ class Exchange:
         return [json.loads(path.read_text()) for path in paths]
 
 
+def ended(told: Path, dead: int) -> None:
+    """Fails, as what is to be done at the end may."""
+    told.write_text(str(dead))
+    raise OSError("no room left")
+
+
 def main(folder: Path, rank: int, world: int) -> None:
     """Watches, then does what stands in the file of its rank: waits for ever, leaves, fails."""
     peers.GRACE_SECONDS, peers._NEWS_SECONDS = 0.5, 0.05
-    watched = Peers("Go on with --ckpt_path last.")
+    watched = Peers("Go on with --ckpt_path last.", lambda dead: ended(folder / f"ended-{rank}", dead))
     watched.begin(rank, "127.0.0.1", Exchange(folder, rank, world))
     (folder / f"watches-{rank}").write_text(str(os.getpid()))
     order = folder / f"order-{rank}"

@@ -5,6 +5,7 @@ import math
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -152,4 +153,5 @@ if __name__ == "__main__":
     # By its importable name, as the other process of a resumed run knows the classes here.
     from tests.tensor_parallel import main as run_all
 
-    run_all(Path(sys.argv[1]), Path(sys.argv[2]))
+    with mock.patch("os.fsync"):  # as in conftest.py
+        run_all(Path(sys.argv[1]), Path(sys.argv[2]))

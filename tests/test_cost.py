@@ -2,17 +2,22 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import lmmcl.resume
 import lmmcl.sequence
 from lmmcl.callbacks import HeldOutEvaluation
 from lmmcl.cost import CostLog, StageCost, read_cost, total_cost
+from lmmcl.cost_meter import CostMeter
 from lmmcl.errors import UserError
 from tests.tiny import tiny_checkpoint
 from tests.toy import SIZES, toy_data, toy_module, toy_trainer
+
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 def cost(stage: int = 1, phase: Any = "train", seconds: float = 1.0, samples: int = 8) -> StageCost:
@@ -78,6 +83,24 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "logs/cost.csv").write_text("stage,name\n1,x\n")
     with pytest.raises(UserError, match="is damaged"):
         read_cost(tmp_path)
+
+
+def test_operations_beyond_what_a_tensor_counts_are_not_lost() -> None:
+    meter = CostMeter()
+    meter._module = SimpleNamespace(device=torch.device("cpu"))  # type: ignore[assignment]
+    parts: list[int | torch.Tensor] = [
+        3,
+        torch.tensor((1 << 62) + 5),
+        torch.tensor((1 << 62) + 7),
+        torch.tensor(1 << 62),
+    ]
+    for part in parts:
+        meter._add_flops(part)
+    meter._switch((1, "train"))
+    assert meter._spent[0, "evaluate"].flops == 3 * (1 << 62) + 15
+    meter._add_flops(torch.tensor(2))
+    meter._switch((1, "evaluate"))
+    assert meter._spent[1, "train"].flops == 2
 
 
 class Killed(BaseException):

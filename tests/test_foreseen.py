@@ -38,13 +38,13 @@ WAYS: dict[str, list[Mitigation]] = {
 }
 
 
-def data_of() -> TaskSequenceDataModule:
+def data_of(micro_batch_size: int | None = None) -> TaskSequenceDataModule:
     tasks = [
         toy_task("first", 0, max_train_samples=10),
         toy_task("second", 1, max_train_samples=8, epochs=2),
         toy_task("third", 2, max_train_samples=7),
     ]
-    return TaskSequenceDataModule(tasks, batch_size=4)
+    return TaskSequenceDataModule(tasks, batch_size=4, micro_batch_size=micro_batch_size)
 
 
 @pytest.mark.parametrize("way", ["balanced replay", "all"])
@@ -76,8 +76,7 @@ def test_preflight_says_what_is_mixed_and_what_joins(tiny: Path, tmp_path: Path)
     mixed = [one.text for one in check_steps(data, 1, WAYS["mixing"])]
     assert mixed[0] == "20 rows of 10, mixed, 1 epoch: 5 steps of 4 samples"
     assert mixed[-1].startswith("17 steps in all")
-    data.micro_batch_size = 2
-    joined = [one.text for one in check_steps(data, 1, WAYS["replay"])]
+    joined = [one.text for one in check_steps(data_of(micro_batch_size=2), 1, WAYS["replay"])]
     assert joined[0] == "10 rows, 1 epoch: 3 steps of 4 samples, 2 forwards each"
     assert joined[1] == "8 rows, 2 epochs: 4 steps of 4 samples and 2 that join, 3 forwards each"
     place = Place(bf16=False, callbacks=WAYS["all"])

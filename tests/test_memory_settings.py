@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from lmmcl import Mitigation, TaskSequenceDataModule
 from lmmcl.callbacks import EMA, EWC, GPM, LoRA, LwF, WiSEFT
 from lmmcl.errors import UserError
 from lmmcl.export import export
+from lmmcl.memory_check import check_memory_settings
+from lmmcl.parallel.strategy import FSDP2Strategy
 from lmmcl.run.checkpoint import Checkpoint
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import contents
@@ -91,13 +94,25 @@ def test_lora_over_frozen_weights_in_4_bits_is_resumed_to_the_byte_and_exported_
 
 
 def test_frozen_bits_are_refused_where_they_cannot_be(wide: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be used with LoRA: at_end: merge"):
+    with pytest.raises(
+        UserError,
+        match=r"frozen_bits: 8 cannot be used with LoRA: at_end: merge .* Use LoRA.at_end: keep, .* or leave",
+    ):
         fit(wide, tmp_path / "run", LoRA(rank=2), frozen_bits=8)
     with pytest.raises(UserError, match=r"model\.frozen_bits: 8 .* every one trains"):
         toy_trainer(precision="bf16-mixed").fit(
             toy_module(wide, tmp_path / "run", recipe="llm", frozen_bits=8),
             TaskSequenceDataModule([toy_task("one", 0)], batch_size=8),
         )
+
+
+def test_frozen_bits_on_fsdp2_are_refused_with_both_ways_out() -> None:
+    module = SimpleNamespace(hparams={"frozen_bits": 4, "train_dtype": "fp32", "rounding": None})
+    trainer = SimpleNamespace(strategy=FSDP2Strategy())
+    with pytest.raises(
+        UserError, match=r"model.frozen_bits: 4 .* Leave it out, .* or take trainer.strategy: ddp\."
+    ):
+        check_memory_settings(trainer, module)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mitigation", [EMA(), EWC(), GPM()], ids=lambda one: one.name)

@@ -219,7 +219,7 @@ def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(
     data.begin(0, data.train_rows(0), 0, 0)
     ids = {
         i
-        for batch, _ in zip(data.loader(0, 1), range(data.accumulate(1, 0)), strict=False)
+        for batch, _ in zip(data.loader(0, 1), range(data.steps.forwards(data.tasks[0], 1)), strict=False)
         for i in batch.ids
     }
     rows = [row for row in data.train_rows(0) if row.id in ids]

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
+import lmmcl.run.host_memory
 from lmmcl import TaskSequenceDataModule
 from lmmcl.callbacks import EWC, L2SP, MAS, LwF
 from lmmcl.foreseen import foresee
 from lmmcl.mitigation import Mitigation
-from lmmcl.plan import memory_of
+from lmmcl.plan import memory_of, plan
 from tests.tiny_run import TinyRun
 from tests.toy import toy_data, toy_module, toy_trainer
 
@@ -91,3 +93,25 @@ def test_the_copies_of_a_mitigation_are_those_that_it_holds_at_the_end(
     assert held <= memory_of(module).copies
     if not isinstance(mitigation, LwF):  # which holds the last task's alone, and that may be the smaller one
         assert held == memory_of(module).copies
+
+
+def test_the_plan_says_whether_training_goes_on_while_checkpoints_are_written(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = toy_module(tiny, tmp_path)
+    trainer = toy_trainer()
+    trainer.fit(module, toy_data())
+
+    def said(free: int) -> str:
+        monkeypatch.setattr(lmmcl.run.host_memory, "available_bytes", lambda: free)
+        console = Console(width=80)
+        with console.capture() as shown:
+            console.print(plan(trainer, module))
+        return " ".join(shown.get().split())
+
+    size = max(sum(f.stat().st_size for f in one.iterdir()) for one in (tmp_path / "last").iterdir())
+    enough = (1 << 29) + 2 * size + memory_of(module).state
+    assert "and written while training goes on" in said(enough)
+    little = said(enough - 2 * size)  # room for the copy, but not beside the moments
+    assert "goes on" not in little and "are written while training stands still" in little
+    assert "model.checkpoint_every_n_steps" in little

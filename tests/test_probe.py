@@ -7,12 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from typing_extensions import override
 
 from lmmcl.data.batches.batch import IGNORED
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
-from lmmcl.probe import answer_batches, held_out_rows, is_power_of_ten
+from lmmcl.probe import answer_batches, first_answer_tokens, held_out_rows, is_power_of_ten
 from tests.callbacks.probed import probed, probed_fit, probes
 from tests.toy import ToySource, toy_data, toy_task
 
@@ -96,3 +97,15 @@ def test_a_batch_has_a_picture_at_every_stage_and_the_first_answer_tokens_only(t
         assert "pixel_values" in batch.inputs and collator.always_image is always
         assert batch.labels is not None
         assert (batch.labels != IGNORED).sum(1).tolist() == [1, 1, 0], "the last one fills up"
+
+
+def test_only_the_first_answer_tokens_of_each_sample_are_left() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 9, (6, 12), generator=generator)
+    labels[torch.rand(6, 12, generator=generator) < 0.4] = IGNORED
+    found, expected = first_answer_tokens(labels, 3), labels.tolist()
+    for row in expected:
+        answer = [i for i, token in enumerate(row) if token != IGNORED]
+        for i in answer[3:]:
+            row[i] = IGNORED
+    assert found.tolist() == expected

@@ -1,9 +1,6 @@
 """DDP and FSDP2 on two gloo processes end with the weights of one process, and resume each other's checkpoints."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,17 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 
 from lmmcl.merge.threshold import kept_values
 from tests.tiny import tiny_checkpoint
-from tests.two_processes import CHANGES, LONGEST_ANSWER, copy_run, equal_values, fit, fit_layers, fit_whole
+from tests.torchrun import torchrun
+from tests.two_processes import (
+    CHANGES,
+    LONGEST_ANSWER,
+    SHORT,
+    copy_run,
+    equal_values,
+    fit,
+    fit_layers,
+    fit_whole,
+)
 
 STAGES = ("01-first", "02-second")
 HELD = "predictions/01-first/held.jsonl"
@@ -29,25 +36,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     checkpoint = tiny_checkpoint(out / "tiny")
     fit(checkpoint, out / "one", "auto", 1)
-    fit(checkpoint, out / "one-bf16", "auto", 1, precision="bf16-mixed")
-    fit(checkpoint, out / "one-accumulated", "auto", 1, micro_batch_size=4)
-    fit(checkpoint, out / "one-killed", "auto", 1, kill_at=5)
+    fit(checkpoint, out / "one-bf16", "auto", 1, longest=SHORT, precision="bf16-mixed")
+    fit(checkpoint, out / "one-accumulated", "auto", 1, longest=SHORT, micro_batch_size=4)
+    fit(checkpoint, out / "one-killed", "auto", 1, kill_at=5, longest=SHORT)
     fit_whole(checkpoint, out / "one-whole", "auto", 1)
     fit_layers(checkpoint, out / "one-layers", "auto", 1)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(  # its words are shown below if it failed
-        [*torchrun, "-m", "tests.two_processes", str(checkpoint), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=420,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    torchrun(2, "-m", "tests.two_processes", checkpoint, out)
     for before in (before for before, after in CHANGES if after == "one"):
         copy_run(out / f"{before}-killed", out / f"{before}-to-one")
-        fit(checkpoint, out / f"{before}-to-one", "auto", 1, resume=True)
+        fit(checkpoint, out / f"{before}-to-one", "auto", 1, resume=True, longest=SHORT)
     return out
 
 
@@ -168,3 +165,24 @@ def test_shards_keep_those_of_equal_values_that_one_process_keeps(runs: Path) ->
         both = torch.cat([torch.load(runs / f"kept-{place}-{rank}") for rank in range(2)])
         assert torch.equal(both, kept_values(values, 0.4, values))
         assert int(both.sum()) == round(0.4 * values.numel())
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_penalty_that_a_process_without_rows_does_not_have_is_that_of_the_others(
+    rank: int, runs: Path
+) -> None:
+    seen = json.loads((runs / f"penalties-{rank}.json").read_text())
+    row = [[0.0, 1.0, 2.0]]
+    of_both = torch.arange(12.0).view(4, 3)
+    assert seen["means"] == {
+        "loss": 1.0,
+        "of one": 5.0,
+        "of one, without a gradient": 5.0,
+        "of both": float(of_both.square().sum()),
+    }
+    assert seen["gradients"] == {
+        "of one": [[1 + 2 * x for x in row[0]]],
+        "of one, without a gradient": [[2 * x for x in row[0]]],
+        "of both": (2 * of_both).tolist(),
+        "of none": None,
+    }

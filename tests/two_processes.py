@@ -23,21 +23,22 @@ from typing_extensions import override
 
 import lmmcl.outputs.token_outputs
 from lmmcl import ContinualLMM, Mitigation, StageCallback, Task, TaskSequenceDataModule
-from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
+from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT, held_out_evaluation
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
 from lmmcl.merge.threshold import kept_values
 from lmmcl.parallel.shard_loading import fill_, load_once, take_values
 from lmmcl.parallel.strategy import settle
 from lmmcl.weights import local, mix_, snapshot, whole
+from lmmcl.window import Window, apply_weight_penalties
 from tests.toy import toy_module, toy_task, toy_trainer
 
 CHANGES = [("ddp", "fsdp2"), ("ddp", "one"), ("fsdp2", "one"), ("one", "ddp"), ("one", "fsdp2")]
 """Strategies on which a run is begun and ended; one process or two."""
 LAYOUT = ("micro_batch_size", "micro_batch_tokens", "packing")
 """Arguments of the data that `fit` takes."""
-LONGEST_ANSWER = 24
-"""Tokens."""
+LONGEST_ANSWER, SHORT = 24, 4
+"""Tokens of an answer at most; the short ones where nobody looks at the answers."""
 
 
 class Killed(BaseException):
@@ -63,19 +64,21 @@ def fit(
     strategy: str | Strategy,
     devices: int,
     kill_at: int | None = None,
+    longest: int = LONGEST_ANSWER,
     **options: Any,
 ) -> None:
     """One toy sequence of two tasks with LwF and WiSE-FT on and a recipe that changes between the tasks."""
     callbacks = [KillerAtStep(kill_at), HeldOutEvaluation(canary_every_n_steps=2), LwF(), WiSEFT(alpha=0.3)]
     tasks = [toy_task("first", 0), toy_task("second", 1, recipe="mlp_gate_up")]
     # Of seven rows, some are answered at once by the end of the turn and others by as many words as there may be.
-    held = replace(toy_task("held", 2), max_new_tokens=LONGEST_ANSWER)
+    held = replace(toy_task("held", 2), max_new_tokens=longest)
     layout = {key: options.pop(key) for key in LAYOUT if key in options}
     data = TaskSequenceDataModule(tasks, [held], batch_size=8, **layout)
     precision = options.pop("precision", "32-true")
     module = toy_module(checkpoint, run, **options)
     trainer = toy_trainer(callbacks=callbacks, strategy=strategy, devices=devices, precision=precision)
-    with contextlib.suppress(Killed):
+    # Half of the time of such a run would be the drawing of its report, at which nobody here looks.
+    with contextlib.suppress(Killed), mock.patch.object(held_out_evaluation, "write_artefacts"):
         trainer.fit(module, data)
 
 
@@ -133,6 +136,33 @@ def keep_shards(out: Path) -> None:
         torch.save(kept_values(local(sharded), 0.4, sharded), out / f"kept-{place}-{dist.get_rank()}")
 
 
+class OnRows(Mitigation):
+    """A penalty on one parameter where this process has rows of it, and none elsewhere."""
+
+    @override
+    def weight_penalty(self, name: str, shard: Tensor) -> Tensor | None:
+        return shard.square().sum() if name == self.name and len(shard) else None
+
+
+def penalise_shards(out: Path) -> None:
+    """Penalties that only one process has, on parameters with and without a gradient; nobody penalises the last."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    rows = {"of one": 1, "of one, without a gradient": 1, "of both": 4, "of none": 4}
+    parameters = {
+        name: nn.Parameter(distribute_tensor(torch.arange(3.0 * n).view(n, 3), mesh, [Shard(0)]))
+        for name, n in rows.items()
+    }
+    parameters["of one"].grad = torch.ones_like(parameters["of one"])
+    window = Window()
+    window.begin(1, torch.device("cpu"))
+    window.add({"loss": torch.ones(())}, 1, 1)
+    mitigations = [*(OnRows(name) for name in rows if name != "of none"), OnRows("of nothing")]
+    means = window.means(apply_weight_penalties(mitigations, parameters), True, 1)
+    gradients = {n: None if p.grad is None else whole(p.grad).tolist() for n, p in parameters.items()}
+    seen = {"means": {name: float(value) for name, value in means.items()}, "gradients": gradients}
+    (out / f"penalties-{dist.get_rank()}.json").write_text(json.dumps(seen))
+
+
 def fit_layers(checkpoint: Path, run: Path, strategy: str, devices: int) -> None:
     """In bf16, the second layer and then the first, in which nothing trained while it was measured."""
     tasks = [
@@ -143,7 +173,8 @@ def fit_layers(checkpoint: Path, run: Path, strategy: str, devices: int) -> None
     trainer = toy_trainer(
         callbacks=[HeldOutEvaluation()], strategy=strategy, devices=devices, precision="bf16-mixed"
     )
-    trainer.fit(toy_module(checkpoint, run), data)
+    with mock.patch.object(held_out_evaluation, "write_artefacts"):
+        trainer.fit(toy_module(checkpoint, run), data)
 
 
 class Everything(nn.Module):
@@ -210,15 +241,16 @@ def main(checkpoint: Path, out: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for strategy in ("ddp", "fsdp2"):
         fit(checkpoint, out / strategy, strategy, 2)
-        fit(checkpoint, out / f"{strategy}-accumulated", strategy, 2, micro_batch_size=2)
-        fit(checkpoint, out / f"{strategy}-packed", strategy, 2, micro_batch_tokens=60, packing=True)
-        fit(checkpoint, out / f"{strategy}-bf16", strategy, 2, precision="bf16-mixed")
+        fit(checkpoint, out / f"{strategy}-accumulated", strategy, 2, longest=SHORT, micro_batch_size=2)
+        packed = {"micro_batch_tokens": 60, "packing": True}
+        fit(checkpoint, out / f"{strategy}-packed", strategy, 2, longest=SHORT, **packed)
+        fit(checkpoint, out / f"{strategy}-bf16", strategy, 2, longest=SHORT, precision="bf16-mixed")
         # Killed in the middle of both stages and resumed.
         run = out / f"{strategy}-resumed"
-        fit(checkpoint, run, strategy, 2, kill_at=2)
-        fit(checkpoint, run, strategy, 2, resume=True, kill_at=5)
+        fit(checkpoint, run, strategy, 2, kill_at=2, longest=SHORT)
+        fit(checkpoint, run, strategy, 2, resume=True, kill_at=5, longest=SHORT)
         copy_run(run, out / f"{strategy}-killed")
-        fit(checkpoint, run, strategy, 2, resume=True)
+        fit(checkpoint, run, strategy, 2, resume=True, longest=SHORT)
         fit_whole(checkpoint, out / f"{strategy}-whole", strategy, 2)
         fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, kill_at=4)
         fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, resume=True)
@@ -227,9 +259,10 @@ def main(checkpoint: Path, out: Path) -> None:
     for before, after in CHANGES:
         if after != "one":
             copy_run(out / f"{before}-killed", out / f"{before}-to-{after}")
-            fit(checkpoint, out / f"{before}-to-{after}", after, 2, resume=True)
+            fit(checkpoint, out / f"{before}-to-{after}", after, 2, resume=True, longest=SHORT)
     load_shards(checkpoint, out)
     keep_shards(out)
+    penalise_shards(out)
 
 
 def copy_run(run: Path, to: Path) -> None:
@@ -244,4 +277,5 @@ if __name__ == "__main__":
     # By its importable name, as the other process of a resumed run knows the classes here.
     from tests.two_processes import main as run_all
 
-    run_all(Path(sys.argv[1]), Path(sys.argv[2]))
+    with mock.patch("os.fsync"):  # as in conftest.py
+        run_all(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText
 from transformers.utils import logging
 
 from lmmcl.audit.adapter import fold, is_adapter
+from lmmcl.audit.same_model import refuse_other_config, refuse_other_tensors
 from lmmcl.audit.voice import Voice
 from lmmcl.errors import UserError
 from lmmcl.loading import Checkpoint
@@ -21,30 +22,6 @@ from lmmcl.weights import checksums, fingerprint
 
 BUFFERS = "buffers"
 """Group of what is saved with a model and is no parameter (running means)."""
-_BOOKKEEPING = {
-    "transformers_version",
-    "architectures",
-    "dtype",
-    "torch_dtype",
-    "use_cache",
-    "initializer_range",
-    "initializer_factor",
-    "attn_implementation",
-    "gradient_checkpointing",
-    "output_attentions",
-    "output_hidden_states",
-    "return_dict",
-    "problem_type",
-    "id2label",
-    "label2id",
-    "eos_token_id",
-    "bos_token_id",
-    "pad_token_id",
-    "chunk_size_feed_forward",
-    "is_encoder_decoder",
-    "tie_word_embeddings",  # seen in the tensors themselves
-}
-"""Keys of a config that change no forward pass in evaluation, or show in names and shapes."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +106,7 @@ def load_two(base: Checkpoint, tuned: Checkpoint, attention: str | None = None) 
                 "quantization."
             )
     if not adapter:
-        _refuse_other_config(*configs)
+        refuse_other_config(*configs)
     before, ignored = _load("BASE", base, attention)
     after, unused = _load("TUNED", base if adapter else tuned, attention)
     if extra := sorted(unused - ignored):
@@ -194,44 +171,6 @@ def _load(which: str, checkpoint: Checkpoint, attention: str | None) -> tuple[nn
     return model.requires_grad_(False), set(info["unexpected_keys"])
 
 
-def _refuse_other_config(base: Any, tuned: Any) -> None:
-    """Raises UserError, naming keys and values, where two configs describe models that compute differently."""
-    before, after = _flat(base.to_dict()), _flat(tuned.to_dict())
-    if base.model_type != tuned.model_type:
-        raise UserError(
-            f"TUNED must be the same model as BASE with other values; BASE is {base.model_type}, TUNED is "
-            f"{tuned.model_type}."
-        )
-    odd = [
-        f"{key} {before.get(key)!r} against {after.get(key)!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
-    if odd:
-        more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
-        resized = (
-            " Its embeddings were resized: mixing needs the same vocabulary."
-            if "vocab_size" in odd[0]
-            else ""
-        )
-        raise UserError(
-            f"TUNED must be the same model as BASE with other values; config.json differs in {'; '.join(odd[:4])}"
-            f"{more}.{resized}"
-        )
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if key.startswith("_") or key in _BOOKKEEPING or "dropout" in key:
-            continue
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
-
-
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Parameters, tied ones once, and the buffers that are saved with them."""
     saved = model.state_dict().keys()
@@ -245,7 +184,7 @@ def _compare(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str], list[GroupChange], str, str]:
     """What moved and how far, one tensor at a time: see `TwoModels`."""
     base, tuned = tensors_of(before), tensors_of(after)
-    _refuse_other_tensors(base, tuned)
+    refuse_other_tensors(base, tuned)
     anatomy = Anatomy.of(after)
     parameters = set(anatomy.numel)
     members: dict[str, list[str]] = {group: [] for group in (*GROUPS, BUFFERS)}
@@ -278,19 +217,3 @@ def _compare(
             )
     group_of = {name: group for group, names in members.items() for name in names if name in now}
     return was, now, group_of, groups, fingerprint(sums[0]), fingerprint(sums[1])
-
-
-def _refuse_other_tensors(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> None:
-    for here, there, one, other in (("BASE", "TUNED", base, tuned), ("TUNED", "BASE", tuned, base)):
-        if odd := sorted(one.keys() - other.keys()):
-            raise UserError(
-                f"BASE and TUNED must hold the same tensors; {len(odd)} are in {here} and not in {there}, for example "
-                f"{odd[0]}."
-            )
-    odd = [name for name in base if base[name].shape != tuned[name].shape]
-    if odd:
-        shapes = f"{tuple(base[odd[0]].shape)} against {tuple(tuned[odd[0]].shape)}"
-        raise UserError(
-            f"BASE and TUNED must hold tensors of the same shapes; {len(odd)} differ, for example {odd[0]}: {shapes}. "
-            "Embeddings that were resized cannot be mixed: give a base that was resized in the same way."
-        )

@@ -120,7 +120,7 @@ class DER(Mitigation):
         return self._joined(data, task, self._memory.foreseen(data, task.name, data.seed, self.name))
 
     def _joined(self, data: TaskSequenceDataModule, task: Task, rows: Sequence[Row]) -> list[JoinedRows]:
-        each = min(self.per_step or data.task_batch_size(task), len(rows))
+        each = min(self.per_step or data.steps.of(task), len(rows))
         draws = [draw for draw, strength in self.strengths().items() if strength and each]
         return [JoinedRows(f"{self.name} {draw}", rows, each, taught=False) for draw in draws]
 

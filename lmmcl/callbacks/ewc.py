@@ -90,7 +90,7 @@ class EWC(Mitigation):
     def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
         if not self.weight:
             return
-        rows = draw_rows(module, self._rows, self.batches * module.data.task_batch_size(task), "Fisher")
+        rows = draw_rows(module, self._rows, self.batches * module.data.steps.of(task), "Fisher")
         module.sequence.report_notice(
             f"{self.name}: Fisher information of {task.name} on {len(rows)} samples"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from lmmcl.data.batches.batch import IGNORED, Batch
+from lmmcl.data.batches.batch import Batch
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
@@ -27,25 +26,13 @@ from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.outputs.logit_rows import TokenFunction
 from lmmcl.position import Stage
+from lmmcl.probe import shortened
 from lmmcl.report.artefacts import write_artefacts
 from lmmcl.structure.widths import Widths
 
 _BASE = "canary_log_probabilities"
 _ANSWER_TOKENS = 8
 """Of each canary prompt so many answer tokens count, from the first: what it keeps of the base model stays small."""
-
-
-def first_answer_tokens(labels: Tensor, count: int) -> Tensor:
-    """Labels in which only the first ``count`` answer tokens of each sample are left.
-
-    Args:
-        labels: (batch, length).
-        count: from 1.
-
-    Returns:
-        (batch, length).
-    """
-    return labels.masked_fill((labels != IGNORED).cumsum(dim=1) > count, IGNORED)
 
 
 def canary_reading(logits: Tensor, labels: Tensor, base: Tensor) -> Tensor:
@@ -137,7 +124,7 @@ class HeldOutEvaluation(StageCallback):
             self._prompts.of(module),
             batch_size=self.batch_size,
             kept=kept,
-            stop=lambda: module.sequence.stop_requested,
+            stop=lambda: module.sequence.stop.requested,
             progress=module.sequence.report_progress,
         )
         results = {result.task: result for result in found}
@@ -209,7 +196,7 @@ class HeldOutEvaluation(StageCallback):
         if self._canary is None:
             rows = self._deal(module.data)
             at_once = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            self._canary = [_shortened(module.data.collator.train(part)) for part in at_once]
+            self._canary = [shortened(module.data.collator.train(part), _ANSWER_TOKENS) for part in at_once]
         return self._canary
 
     def _deal(self, data: TaskSequenceDataModule) -> list[Row]:
@@ -228,8 +215,3 @@ class HeldOutEvaluation(StageCallback):
             )
         dealt = [part[i] for i in range(self.canary_samples) for part in parts if i < len(part)]
         return dealt[: self.canary_samples]
-
-
-def _shortened(batch: Batch) -> Batch:
-    assert batch.labels is not None
-    return replace(batch, labels=first_answer_tokens(batch.labels, _ANSWER_TOKENS))

@@ -72,7 +72,10 @@ class LoRA(Mitigation):
     @override
     def writes_frozen(self) -> str | None:
         return (
-            "at_end: merge writes into frozen weights; use at_end: keep." if self.at_end == "merge" else None
+            "at_end: merge writes into frozen weights. Use LoRA.at_end: keep, which an export adds to the checkpoint's "
+            "own weights, or leave frozen_bits out."
+            if self.at_end == "merge"
+            else None
         )
 
     @override

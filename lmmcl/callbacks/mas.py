@@ -86,7 +86,7 @@ class MAS(Mitigation):
     def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
         if not self.weight:
             return
-        rows = draw_rows(module, self._rows, self.batches * module.data.task_batch_size(task), "sensitivity")
+        rows = draw_rows(module, self._rows, self.batches * module.data.steps.of(task), "sensitivity")
         module.sequence.report_notice(f"{self.name}: sensitivity of {task.name} on {len(rows)} samples")
         found = mean_over_samples(module, rows, lambda o: o.map(squared_norm).sum(), torch.abs)
         for name, anchor in snapshot(module.trained_parameters()).items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,11 +16,11 @@ from typing_extensions import override
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
-from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.token_classes import token_partition
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
-from lmmcl.probe import Asked, Reading, answer_batches, head_weights, held_out_rows
+from lmmcl.outputs.shift import CorrectedLogits, returned, shift_by_class
+from lmmcl.probe import Asked, Reading, answer_batches, answered, head_weights, held_out_rows
 from lmmcl.structure.widths import Widths
 
 _HEAD, _HIDDEN, _MEAN = "head/", "hidden", "mean_log_probabilities"
@@ -32,55 +31,6 @@ _TITLES = {
     "answers": "greedy answers",
     "recovered": "share that comes back",
 }
-
-
-def shift_by_class(base: Tensor, present: Tensor, classes: Sequence[Tensor]) -> Tensor:
-    """Total variation and KL(base ‖ present) of each token, split into the classes' parts, which add up to the whole.
-
-    A class's part of the first is ½ Σ |p − q| over its tokens, of the second Σ p (log p − log q), which may be
-    negative.
-
-    Args:
-        base: (tokens, vocabulary) log-probabilities log p.
-        present: (tokens, vocabulary) log-probabilities log q.
-        classes: ids of each class; together every one once.
-
-    Returns:
-        (tokens, 2 × classes): all parts of the total variation, then those of KL, in nats.
-    """
-    p = base.exp()
-    variation, divergence = (p - present.exp()).abs() / 2, p * (base - present)
-    return torch.stack([term[:, ids].sum(-1) for term in (variation, divergence) for ids in classes], dim=-1)
-
-
-def returned(base: Tensor, present: Tensor, corrected: Tensor) -> float:
-    """The share of what was lost that a correction brings back: 1 is all; nan where no loss is seen.
-
-    A loss is seen where its mean exceeds its standard error over the rows: a smaller one is noise, and a share of it
-    any number at all. One row has no standard error.
-
-    Args:
-        base: (rows,), losses under the base model (of scores: their negatives).
-        present: of the present model.
-        corrected: of the present model with its logits corrected.
-    """
-    lost = (present - base).double()
-    error = float(lost.std()) / math.sqrt(len(lost)) if len(lost) > 1 else math.inf
-    mean = float(lost.mean())
-    if not mean > max(error, 1e-4):
-        return math.nan
-    return float((present - corrected).double().mean()) / mean
-
-
-class _Corrected(LogitsProcessor):
-    """Adds one vector to the logits of every step."""
-
-    def __init__(self, correction: Tensor) -> None:
-        self._correction = correction
-
-    @override
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        return scores.float() + self._correction
 
 
 class OutputShift(StageCallback):
@@ -173,8 +123,8 @@ class OutputShift(StageCallback):
         self._put(trainer, module, "loss", "nats per token", about, loss)
         if self.answers:
             said = {
-                "present": self._score(module, []),
-                "corrected": self._score(module, [_Corrected(correction)]),
+                "present": self._score(module),
+                "corrected": self._score(module, [CorrectedLogits(correction)]),
             }
             if task is None:
                 self._base_scores = said["present"]
@@ -313,20 +263,7 @@ class OutputShift(StageCallback):
         by_row = sums * (count / len(tokens))
         return means, dict(zip(names[-3:], by_row.unbind(dim=1), strict=True))
 
-    def _score(self, module: ContinualLMM, processors: list[LogitsProcessor]) -> list[float]:
+    def _score(self, module: ContinualLMM, processors: Sequence[LogitsProcessor] = ()) -> list[float]:
         """Scores of greedy answers to the scored rows, 0 to 100; collective."""
-        scored = self.halves(module)[1]
-        tasks = {task.name: task for task, _ in scored}
-        values: list[float] = []
-        with module.inference():
-            for name, task in tasks.items():
-                rows = [row for owner, row in scored if owner.name == name]
-                for start in range(0, len(rows), self.batch_size):
-                    part = rows[start : start + self.batch_size]
-                    batch = module.data.collator.prompts(part).to(module.device)
-                    said = generate(module.model, module.processor, batch, task.max_new_tokens, processors)
-                    values += [
-                        100.0 * float(task.scorer(answer, row.gold, row.meta).value)
-                        for answer, row in zip(said, part, strict=True)
-                    ]
-        return values
+        examples = answered(module, self.halves(module)[1], self.batch_size, processors)
+        return [100.0 * example.score for example in examples]

@@ -93,7 +93,7 @@ class Replay(Mitigation):
         return self._joined(data, task, self._memory.foreseen(data, task.name, data.seed, self.name))
 
     def _joined(self, data: TaskSequenceDataModule, task: Task, rows: Sequence[Row]) -> list[JoinedRows]:
-        each = min(self.per_step or data.task_batch_size(task), len(rows))
+        each = min(self.per_step or data.steps.of(task), len(rows))
         return [JoinedRows(self.name, rows, each)] if each else []
 
     @override

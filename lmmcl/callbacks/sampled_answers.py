@@ -13,13 +13,13 @@ from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.answer_log import AnswerLog, SampledAnswer
-from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.processes import from_first
 from lmmcl.evaluation.result import Example
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
+from lmmcl.probe import answered
 
 
 def evenly(rows: Sequence[Row], count: int) -> list[Row]:
@@ -99,30 +99,13 @@ class SampledAnswers(StageCallback):
             if trainer.is_global_zero:
                 examples = _measured(PredictionStore(module.sequence.run.predictions), stage, chosen, scores)
         examples = from_first(examples)
-        examples |= self._answered(module, [one for one in chosen if one[0].name not in examples])
+        missing = [(task, row) for task, rows in chosen if task.name not in examples for row in rows]
+        if missing:
+            for (task, _), example in zip(missing, answered(module, missing, self.batch_size), strict=True):
+                examples.setdefault(task.name, []).append(example)
         with agreed():
             if trainer.is_global_zero:
                 self._write(AnswerLog.of(module.sequence.run.path, self.name), stage, chosen, examples)
-
-    def _answered(
-        self, module: ContinualLMM, chosen: Sequence[tuple[Task, list[Row]]]
-    ) -> dict[str, list[Example]]:
-        """Answers to what was not measured; collective."""
-        found: dict[str, list[Example]] = {}
-        if not chosen:
-            return found
-        with module.inference():
-            for task, rows in chosen:
-                found[task.name] = []
-                for start in range(0, len(rows), self.batch_size):
-                    part = rows[start : start + self.batch_size]
-                    batch = module.data.collator.prompts(part).to(module.device)
-                    said = generate(module.model, module.processor, batch, task.max_new_tokens)
-                    found[task.name] += [
-                        Example.of(row, answer, task.scorer(answer, row.gold, row.meta))
-                        for row, answer in zip(part, said, strict=True)
-                    ]
-        return found
 
     def _write(
         self,

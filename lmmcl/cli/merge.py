@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> None:
     """Merges folders and says what moved."""
     quiet()
+    from lmmcl.freed_memory import keep_freed_memory
     from lmmcl.merge.folders import check_target, merge_folders, provenance
     from lmmcl.merge.methods import SETTINGS, WITH_ROWS, method_of, said, settings_of
 
@@ -35,6 +36,7 @@ def run(arguments: Sequence[str]) -> None:
         )
     else:
         merge = method_of(words.method, settings, len(words.tuned))
+    keep_freed_memory()  # of one piece, for the next
     moved = merge_folders(words.base, words.tuned, words.to, merge, told, words.overwrite)
     names = [Path(name).name for name in words.tuned]
     print(f"{words.to} ({said(words.method, settings, len(names))}). {moved.sentence(names)}")

@@ -1,7 +1,6 @@
 """The tasks of a sequence, in order, and what is measured beside them: Lightning's view of the data."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -11,15 +10,15 @@ from typing_extensions import override
 from lmmcl.data import sequence_tasks
 from lmmcl.data.bad_row import BadRow, OnBadRow
 from lmmcl.data.batches.collate import Collator, OnTooLong
-from lmmcl.data.batches.joined import JoinedRows, RowsOfStep, join_windows
+from lmmcl.data.batches.joined import JoinedRows
 from lmmcl.data.batches.loader import TaskLoader, WindowDataset
 from lmmcl.data.batches.micro_batches import Layout
-from lmmcl.data.batches.mixing import MixedRows, mixed_windows
-from lmmcl.data.batches.order import subset, windows
-from lmmcl.data.batches.row_length import row_lengths
+from lmmcl.data.batches.order import subset
+from lmmcl.data.epoch import Epoch, KeptLengths
 from lmmcl.data.feature_cache import check_feature_cache
 from lmmcl.data.parse import TaskSpec
 from lmmcl.data.row import Row
+from lmmcl.data.step_sizes import StepSizes, check_least
 from lmmcl.data.task import Part, Task
 from lmmcl.data.task_fingerprint import task_fingerprint
 from lmmcl.data.task_settings import Scoring, TaskSettings
@@ -43,7 +42,8 @@ class TaskSequenceDataModule(LightningDataModule):
         micro_batch_size: samples per forward on one process, from 1 to ``batch_size``; the gradients of a
             step are accumulated over as many forwards as it takes. None: all of a process's samples in one.
         micro_batch_tokens: instead, tokens per forward on one process, from 1, padding and pictures included: short
-            samples fill the device, and long ones fit. A longer sample has a forward for itself and is told of.
+            samples fill the device, and long ones fit. A longer sample has a forward for itself and is told of. Where
+            the vision tower trains or is sharded, the small grey picture counts that a forward without any gets.
         packing: lay the samples of a forward one after the other instead of padding each. Before training it is proven
             that the model reads them as it does apart.
         seed: seed of the order of training and of the draw by ``max_train_samples``, from 0.
@@ -60,11 +60,16 @@ class TaskSequenceDataModule(LightningDataModule):
             an empty answer, pictures without a place): ``error``, or ``drop``, which leaves it out before training and
             lists it in `bad_rows`.
         scoring: ``robust``, or ``lmms-eval``, which gives the scores that lmms-eval gives.
-        cache_features: keep what vision tower and projector make of the pictures that are measured again after every
-            stage, as long as no task trains them: from the second stage on no picture is opened. A folder, which other
-            runs may share, or ``true`` for one in the user's cache folder. Answers stay the same, bit for bit. A
-            picture of 729 tokens takes 5 MB with a language model of width 3,584 in bf16.
-        cache_features_gb: most gigabytes of that folder, above 0; what was not used for longest makes room.
+        cache_features: keep what vision tower and projector make of pictures, as long as no task trains them. A folder,
+            which other runs may share, or ``true`` for one in the user's cache folder. Of what is measured after every
+            stage it is kept batch by batch: from the second stage on no picture is opened, and answers stay the same,
+            bit for bit. Of a task's rows, where they are met twice or more, it is kept row by row: in the first epoch
+            they pass the tower one at a time, in later ones and other runs not at all; pixels are still prepared. It
+            pays where the tower takes longer than reading features of that size; weights differ by rounding from
+            those without, as with another ``micro_batch_size``. A picture of 729 tokens takes 5 MB with a language
+            model of width 3,584 in bf16.
+        cache_features_gb: most gigabytes of that folder, above 0; what was not used for longest makes room, features of
+            training rows before those of what is measured.
         image_roots: folders that rows may name pictures in beside ``image_folder``, or that of their file.
 
     Raises:
@@ -93,30 +98,16 @@ class TaskSequenceDataModule(LightningDataModule):
         image_roots: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        for key, value, least in (
-            ("batch_size", batch_size, 1),
-            ("micro_batch_size", micro_batch_size, 1),
-            ("micro_batch_tokens", micro_batch_tokens, 1),
-            ("seed", seed, 0),
-            ("max_eval_samples", max_eval_samples, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value is not None and value < least:
-                raise UserError(f"data.{key} must be a whole number from {least}, got {value}.")
-        if micro_batch_size is not None and micro_batch_tokens is not None:
-            raise UserError(
-                "data.micro_batch_size and data.micro_batch_tokens must not both be set, got "
-                f"{micro_batch_size} and {micro_batch_tokens}; remove one of them."
-            )
+        self.steps = StepSizes(batch_size, micro_batch_size, micro_batch_tokens, drop_last)
+        check_least("seed", seed, 0)
+        check_least("max_eval_samples", max_eval_samples, 1)
+        check_least("num_workers", num_workers, 0)
         if on_too_long not in ("error", "drop"):
             raise UserError(f"data.on_too_long must be 'error' or 'drop', got {on_too_long!r}.")
-        self.batch_size = batch_size
-        self.micro_batch_size = micro_batch_size
         self.layout = Layout(micro_batch_tokens, packing)
         self.seed = seed
         self.max_eval_samples = max_eval_samples
         self.num_workers = num_workers
-        self.drop_last = drop_last
         self.group_by_length = group_by_length
         self.on_too_long = on_too_long
         self.on_bad_row = on_bad_row
@@ -126,16 +117,10 @@ class TaskSequenceDataModule(LightningDataModule):
         self.settings = TaskSettings(root, on_bad_row, scoring, image_roots)
         self.tasks = sequence_tasks.targets(tasks, self.settings)
         self.held_out = sequence_tasks.held_out(held_out, self.tasks, self.settings)
-        for task in self.tasks:
-            size = self.task_batch_size(task)
-            if micro_batch_size is not None and micro_batch_size > size:
-                raise UserError(
-                    "data.micro_batch_size must be at most the batch size of every task, got "
-                    f"{micro_batch_size}, and {task.name} has {size}; lower it or leave it out."
-                )
+        self.steps.check(self.tasks)
         self._collator: Collator | None = None
-        self._serving: tuple[int, Sequence[Row], int, int, Sequence[JoinedRows]] | None = None
-        self._measured: tuple[Sequence[Row], Sequence[int]] | None = None
+        self._serving: Epoch | None = None
+        self._lengths = KeptLengths()
         self._drawn: dict[tuple[str, Part, int], list[int]] = {}
 
     @property
@@ -155,30 +140,6 @@ class TaskSequenceDataModule(LightningDataModule):
         """
         self._collator = Collator(processor, max_length, self.on_too_long, always_image)
 
-    def task_batch_size(self, task: Task) -> int:
-        """Samples per optimizer step of a task, over all processes."""
-        return task.batch_size or self.batch_size
-
-    def accumulate(self, world: int, task_index: int, joined: Sequence[JoinedRows] = ()) -> int:
-        """Forwards per optimizer step on each process; with a limit of tokens the most there can be.
-
-        Args:
-            world: number of processes, from 1.
-            task_index: position of the task, from 0.
-            joined: the sets whose rows join every step.
-
-        Raises:
-            UserError: there are more processes than samples in a step.
-        """
-        size = self.task_batch_size(self.tasks[task_index])
-        if world > size:
-            raise UserError(
-                f"data.batch_size must be at least the number of processes ({world}), got {size} for "
-                f"{self.tasks[task_index].name}; raise it or use fewer devices."
-            )
-        samples = 1 if self.layout.tokens is not None else self.micro_batch_size
-        return 1 if samples is None else -(-(size + sum(one.per_step for one in joined)) // (world * samples))
-
     def train_count(self, task_index: int) -> int:
         """How many rows a task trains on, before any mitigation changes them; makes none of them."""
         task = self.tasks[task_index]
@@ -194,22 +155,6 @@ class TaskSequenceDataModule(LightningDataModule):
         chosen = subset([0] * len(rows), task.max_train_samples, self.seed, task.name, "max_train_samples")
         return [rows[position] for position in chosen]
 
-    def steps_per_epoch(self, n_rows: int, task_index: int) -> int:
-        """Optimizer steps in an epoch over so many rows.
-
-        Raises:
-            UserError: there is not one step: no rows, or ``drop_last`` leaves the only one out.
-        """
-        task = self.tasks[task_index]
-        size = self.task_batch_size(task)
-        steps = n_rows // size if self.drop_last else -(-n_rows // size)
-        if steps == 0:
-            raise UserError(
-                f"data.tasks: {task.name} must have rows for at least one step of {size}, got {n_rows} rows "
-                f"with drop_last {self.drop_last}; lower data.batch_size or set data.drop_last: false."
-            )
-        return steps
-
     def begin(
         self, task_index: int, rows: Sequence[Row], epoch: int, step: int, joined: Sequence[JoinedRows] = ()
     ) -> None:
@@ -222,7 +167,7 @@ class TaskSequenceDataModule(LightningDataModule):
             step: first optimizer step of the epoch to serve, from 0.
             joined: the sets whose rows join every step.
         """
-        self._serving = (task_index, rows, epoch, step, joined)
+        self._serving = Epoch(task_index, rows, epoch, step, joined)
 
     @override
     def train_dataloader(self) -> TaskLoader:
@@ -239,34 +184,16 @@ class TaskSequenceDataModule(LightningDataModule):
         """The loader of the epoch that `begin` named, for one process out of ``world``."""
         if self._serving is None:
             raise RuntimeError("begin(task_index, rows, epoch, step) must come before the loader is made")
-        task_index, rows, epoch, step, joined = self._serving
-        steps = self.steps_per_epoch(len(rows), task_index)
-        lengths = self._lengths(rows) if self.group_by_length else [0] * len(rows)
-        size = self.task_batch_size(self.tasks[task_index])
-        key = (self.seed, task_index, epoch)
-        options = {"drop_last": self.drop_last, "group_by_length": self.group_by_length}
-        if isinstance(rows, MixedRows):
-            plan = mixed_windows(rows, lengths, size, *key, **options)
-        else:
-            plan = windows(lengths, size, *key, **options)
-        if joined:
-            rows = RowsOfStep(rows, joined)
-            beside = [row_lengths(one.rows) for one in joined] if self.group_by_length else []
-            measured = [*lengths, *chain(*beside)] if self.group_by_length else None
-            plan = join_windows(plan, rows, measured, epoch * steps, self.seed, task_index)
-        each = self.accumulate(world, task_index, joined)
+        epoch = self._serving
+        task = self.tasks[epoch.task_index]
+        lengths = self._lengths.of(epoch.rows) if self.group_by_length else None
+        rows, plan = epoch.windows(task, self.steps, self.seed, lengths)
+        each = self.steps.forwards(task, world, epoch.joined)
         return TaskLoader(
-            WindowDataset(rows, plan, self.collator, rank, world, each, joined, self.layout),
-            step,
+            WindowDataset(rows, plan, self.collator, rank, world, each, epoch.joined, self.layout),
+            epoch.step,
             self.num_workers,
         )
-
-    def _lengths(self, rows: Sequence[Row]) -> Sequence[int]:
-        if isinstance(rows, list):  # a mitigation's, which may hold others the next time
-            return row_lengths(rows)
-        if self._measured is None or self._measured[0] is not rows:
-            self._measured = rows, row_lengths(rows)
-        return self._measured[1]
 
     def task(self, name: str) -> Task:
         """A target or held-out task by its name."""
@@ -313,13 +240,18 @@ class TaskSequenceDataModule(LightningDataModule):
     def fingerprint(self) -> dict[str, Any]:
         """Everything here that changes results, as plain values; a resume compares it.
 
-        What says how samples stand in forwards, and ``num_workers``, are left out: they change rounding at most. So is
-        ``root``: the rows themselves are compared.
+        What says how samples stand in forwards, ``cache_features`` and ``num_workers`` are left out: they change
+        rounding at most. So is ``root``: the rows themselves are compared.
         """
-        keys = ("batch_size", "seed", "max_eval_samples", "drop_last", "group_by_length")
-        answers = ("on_too_long", "on_bad_row", "scoring")
         return {
-            **{key: getattr(self, key) for key in (*keys, *answers)},
+            "batch_size": self.steps.batch_size,
+            "seed": self.seed,
+            "max_eval_samples": self.max_eval_samples,
+            "drop_last": self.steps.drop_last,
+            "group_by_length": self.group_by_length,
+            "on_too_long": self.on_too_long,
+            "on_bad_row": self.on_bad_row,
+            "scoring": self.scoring,
             "tasks": [task_fingerprint(task) for task in self.tasks],
             "held_out": [task_fingerprint(task) for task in self.held_out],
         }

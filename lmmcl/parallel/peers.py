@@ -73,16 +73,16 @@ class Peers:
 
     Args:
         advice: last sentence of what is said, on how to go on.
-        before_exit: what is to be done before this process ends itself.
+        before_exit: what is to be done before this process ends itself; it is told which other one died or failed.
     """
 
-    def __init__(self, advice: str, before_exit: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, advice: str, before_exit: Callable[[int], None] = lambda rank: None) -> None:
         self._advice, self._before_exit = advice, before_exit
         self._rank = 0
         self._peers: list[_Peer] = []
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._thread: threading.Thread | None = None
-        self._deadline: tuple[float, str] | None = None
+        self._deadline: tuple[float, int, str] | None = None
         self._ending = threading.Lock()
 
     def begin(self, rank: int, address: str, exchange: Callable[[Any], list[Any]]) -> list[int]:
@@ -152,7 +152,7 @@ class Peers:
                 if any(key.data is None for key in ready):
                     return
                 if not ready and self._deadline is not None:
-                    self._end(self._deadline[1])
+                    self._end(*self._deadline[1:])
                 for peer in (key.data for key in ready):
                     if not self._hear(peer):
                         lines.unregister(peer.connection)
@@ -162,31 +162,34 @@ class Peers:
         messages, there = peer.hear()
         for message in messages:
             if "ended" in message:
-                self._end(None)
+                self._end(message["ended"])
             peer.left = True
             if message["left"] and self._deadline is None:
                 said = (
                     f"process {peer.rank} ({peer.who}) failed, and the others wait for it: {message['left']}"
                 )
-                self._deadline = time.monotonic() + GRACE_SECONDS, said
+                self._deadline = time.monotonic() + GRACE_SECONDS, peer.rank, said
         if not there and not peer.left:
             self._end(
+                peer.rank,
                 f"process {peer.rank} ({peer.who}) died: it was killed, or its machine is out of memory or gone (see "
-                "dmesg). The others would wait for it for ever, and end, too"
+                "dmesg). The others would wait for it for ever, and end, too",
             )
         return there
 
-    def _end(self, said: str | None) -> None:
-        """Ends this process, in whatever collective it waits; None: another one says why."""
+    def _end(self, rank: int, said: str | None = None) -> None:
+        """Ends this process, in whatever collective it waits, for the sake of another; None: somebody else says why."""
         with self._ending:
             for peer in self._peers:
-                peer.tell(ended=True)
+                peer.tell(ended=rank)
             speaks = self._rank < 2 or os.environ.get("LOCAL_RANK") == "0"
             if said is not None and speaks:
                 shown = "\x1b[?25h\n" if os.isatty(2) else ""  # a progress bar may hide the cursor
                 os.write(2, f"{shown}lmmcl: error: {said.rstrip('.')}. {self._advice}\n".encode())
-            self._before_exit()
-            os._exit(1)
+            try:
+                self._before_exit(rank)
+            finally:
+                os._exit(1)
 
 
 def _serve(at_home: bool) -> socket.socket | None:

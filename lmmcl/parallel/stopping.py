@@ -14,11 +14,14 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from lmmcl.parallel.peers import Peers
+from lmmcl.run.saver import end_saves
 
 EXIT_CODE = 128 + signal.SIGTERM
 STOPS = (signal.SIGTERM, signal.SIGUSR1)
 """What asks a run to stop; SLURM can send either some time before it ends a job."""
 _GRACE_SECONDS = 3.0
+_SAVE_SECONDS = 15.0
+"""For which a checkpoint is still written after a death: it may have taken 40 seconds until that was noticed."""
 
 
 class StopSignal:
@@ -67,7 +70,8 @@ def connect_peers(trainer: Trainer, advice: str) -> Peers:
         what to leave when the run ends; alone where there is one process.
     """
 
-    def end_mine() -> None:
+    def end_mine(dead: int) -> None:
+        end_saves(_SAVE_SECONDS, dead)
         if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
             trainer.strategy.launcher.kill(signal.SIGKILL)
 

@@ -85,17 +85,16 @@ _CUTS_HEADS = "colwise"
 
 
 def check_beside(settings: Mapping[str, Any]) -> None:
-    """Refuses settings of `lmmcl.model.ContinualLMM` that do not go with tensors cut by columns.
+    """Refuses settings of `lmmcl.model.ContinualLMM` that FSDP2 takes, but not with tensors cut by columns.
 
     Raises:
         UserError: names the key.
     """
     reasons = {
         "compile": (settings["compile"], "layers that are cut do not compile where lengths change"),
-        "frozen_bits": (settings["frozen_bits"], "weights in few bits cannot be cut"),
         "optimizer": (
             settings["optimizer"] == "adamw_8bit",
-            "adamw_8bit keeps blocks of whole rows, which are cut; take adamw",
+            "adamw_8bit shares a scale among 256 numbers of a row, and rows are cut; take adamw",
         ),
     }
     for key, (given, reason) in reasons.items():

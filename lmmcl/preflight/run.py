@@ -169,7 +169,7 @@ def _load(
     measured = [one for one in lengths if one.part.part.part != "train"]
     if not training or not measured:
         return None
-    samples = data.micro_batch_size or -(-_samples_of_step(data, place) // place.shares)
+    samples = data.steps.micro_batch_size or -(-_samples_of_step(data, place) // place.shares)
     longest = max(one.longest for one in training)
     if data.layout.tokens is not None:
         samples = min(samples, max(1, data.layout.tokens // max(1, longest)))
@@ -191,7 +191,7 @@ def _samples_of_step(data: TaskSequenceDataModule, place: Place) -> int:
         try:
             sizes.append(foresee(data, index, place.mitigations).samples)
         except UserError:  # told by the check of steps
-            sizes.append(data.task_batch_size(task))
+            sizes.append(data.steps.of(task))
     return max(sizes)
 
 

@@ -36,7 +36,7 @@ def check_steps(
     for index, task in enumerate(data.tasks):
         try:
             ahead = foresee(data, index, mitigations)
-            forwards = data.accumulate(world, index, ahead.joined)
+            forwards = data.steps.forwards(task, world, ahead.joined)
         except UserError as error:
             yield Finding("failure", "steps", task.name, str(error))
             continue

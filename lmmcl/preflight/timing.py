@@ -83,7 +83,7 @@ class _Rehearsal:
         optimizer = optimizer_of(self.module.hparams, parameters, dict.fromkeys(parameters, 0.0), "preflight")
         ahead = foresee(self.data, index, self.place.mitigations)
         self.data.begin(index, ahead.rows, 0, 0, ahead.joined)
-        each = self.data.accumulate(self.place.shares, index, ahead.joined)
+        each = self.data.steps.forwards(self.data.tasks[index], self.place.shares, ahead.joined)
         batches = iter(self.data.loader(0, self.place.shares))
         taken: list[float] = []
         while len(taken) < _STEPS:

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from lmmcl.errors import UserError
+from lmmcl.run.readable_json import as_json as as_json
 from lmmcl.tensor_layout import header, memory_of
 from lmmcl.weights import local, placement
 
@@ -65,11 +66,6 @@ class naming_disk_errors:  # noqa: N801 - a context manager reads as a verb
                 f"run: could not write {self._path} ({error}; {free / 1e9:.2f} GB free). "
                 "Make room or choose another run folder, then go on with --ckpt_path last; nothing whole was lost."
             ) from error
-
-
-def as_json(value: Any) -> bytes:
-    """Deterministic, readable JSON."""
-    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def digest(path: Path) -> str:

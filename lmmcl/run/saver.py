@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,24 @@ _PATIENCE_SECONDS = 120.0
 _GRACE_SECONDS = 10.0
 """The same after an error, when the other process may have none."""
 
+_in_flight: set[_Writing] = set()
+
+
+def end_saves(patience: float, dead: int) -> None:
+    """Gives this process's part of a save in flight time to be written, before the process is ended in mid-run.
+
+    Without a collective, from any thread. A save that lacks the part of the process that died can never be whole: it is
+    left as it is, and a resume goes on from the one before it.
+
+    Args:
+        patience: seconds, at most.
+        dead: rank of the process that died.
+    """
+    until = time.monotonic() + patience
+    for writing in list(_in_flight):
+        if writing.can_do_without(dead):
+            writing.wait(until - time.monotonic())
+
 
 class Saver:
     """Saves checkpoints; a save is whole when its manifest has its name, and until then its folder does not count.
@@ -41,7 +60,8 @@ class Saver:
     ``start`` copies what is to be written and returns; a thread writes, hashes and syncs. Every process writes the
     shards that it holds, and a small file that says what it wrote; the first one waits for these on its thread, and
     writes the manifest. So no thread takes part in a collective, and nothing is exchanged while training goes on.
-    Where host memory has no room for the copy, ``start`` writes before it returns.
+    Where host memory has no room for the copy, ``start`` writes before it returns. Where a process dies after it
+    wrote its part, the others write theirs before they end; else the save is lost, and the one before is whole.
 
     Args:
         nodes: hosts that take part.
@@ -148,6 +168,7 @@ class _Writing:
         self._file: TensorFile | None = file
         self._state = state
         self._abandoned = Event()
+        self._all_there = False
         self.mine = Event()
         self.whole = False
         self.error: Exception | None = None
@@ -155,7 +176,16 @@ class _Writing:
 
     def start(self) -> None:
         """Begins."""
+        _in_flight.add(self)
         self._thread.start()
+
+    def wait(self, patience: float) -> None:
+        """Returns when this process has done all of its part, or so many seconds later."""
+        self._thread.join(max(0.0, patience))
+
+    def can_do_without(self, rank: int) -> bool:
+        """Whether all that another process does for this save is done."""
+        return self._all_there or (rank > 0 and (self._folder / f"{_name(rank)}.json").exists())
 
     def _run(self) -> None:
         try:
@@ -167,6 +197,7 @@ class _Writing:
             self.error = error
         finally:
             self.mine.set()
+            _in_flight.discard(self)
 
     def finish(self, patience: float) -> None:
         """Waits until this process has done all of its part.
@@ -211,6 +242,7 @@ class _Writing:
                 if self._abandoned.wait(_LOOK_SECONDS):
                     return
             entries[_name(rank)] = json.loads(path.read_bytes())
+        self._all_there = True
         with naming_disk_errors(self._folder):
             for name in entries if self._world > 1 else ():
                 (self._folder / f"{name}.json").unlink()

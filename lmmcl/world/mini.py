@@ -2,6 +2,7 @@
 
 import string
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import Unigram
@@ -65,6 +66,16 @@ def tokenizer(max_length: int = 512) -> PreTrainedTokenizerFast:
     backend = Tokenizer(Unigram(pieces(), unk_id=None, byte_fallback=False))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     backend.decoder = decoders.ByteLevel()
+    return with_template(backend, model_max_length=max_length, padding_side="right")
+
+
+def with_template(backend: Tokenizer, **options: Any) -> PreTrainedTokenizerFast:
+    """A tokenizer that speaks the mini model's chat template, whatever its words are.
+
+    Args:
+        backend: which gets the special tokens.
+        options: of transformers' tokenizer.
+    """
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -72,9 +83,8 @@ def tokenizer(max_length: int = 512) -> PreTrainedTokenizerFast:
         eos_token=END,
         extra_special_tokens={"image_token": IMAGE},
         chat_template=CHAT_TEMPLATE,
-        model_max_length=max_length,
-        padding_side="right",
         clean_up_tokenization_spaces=False,
+        **options,
     )
 
 

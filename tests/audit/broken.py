@@ -48,6 +48,15 @@ class Broken:
     data: Path
 
 
+def edited(base: Path, to: Path, **changes: object) -> Path:
+    """A copy with other keys in its config.json."""
+    shutil.copytree(base, to)
+    config = json.loads((to / "config.json").read_text())
+    config["text_config"] |= changes
+    (to / "config.json").write_text(json.dumps(config))
+    return to
+
+
 def moved_copy(base: Path, to: Path, noise: Mapping[str, float], seed: int = 0) -> Path:
     """A copy of a model in which some groups are moved by noise."""
     model = AutoModelForImageTextToText.from_pretrained(base, dtype="auto")

@@ -15,8 +15,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +28,7 @@ from lmmcl import StageCallback, TaskSequenceDataModule
 from lmmcl.callbacks import EWC, GPM, TIES, LoRA, ModelTailor, MoE, MoELoRA, WeightDrift
 from lmmcl.parallel.strategy import FSDP2Strategy
 from tests.tiny import tiny_checkpoint
+from tests.torchrun import torchrun
 from tests.toy import toy_module, toy_task, toy_trainer
 from tests.two_processes import fit, fit_whole
 
@@ -110,10 +109,8 @@ def main() -> None:
         checkpoint = tiny_checkpoint(out / "tiny")
         run_all(checkpoint, out / "1", 1)
         for count in counts:
-            torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-            inside = ["tests.benchmarks.two_dimensions", "--inside", str(checkpoint), str(out / str(count))]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run([sys.executable, "-m", *torchrun, "-m", *inside], env=environment, check=True)
+            inside = ["tests.benchmarks.two_dimensions", "--inside", checkpoint, out / str(count)]
+            torchrun(count, "-m", *inside, timeout=3600)
             check_files(out / str(count), out / "1")
         found = {run: [apart(out / str(count) / run, out / "1" / run) for count in counts] for run in RUNS}
     machine = f"{platform.machine()}, {os.cpu_count()} cores"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
     AutoConfig,
@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from lmmcl.world.mini import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL
+from lmmcl.world.mini import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL, with_template
 
 SIDE, PATCH = 64, 8
 PROMPT = (4, 8)
@@ -52,15 +52,7 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     backend = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token=words[-1]))
     backend.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
     backend.decoder = decoders.Fuse()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token=PAD,
-        eos_token=END,
-        extra_special_tokens={"image_token": IMAGE},
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
+    return with_template(backend)
 
 
 def write_processor(

@@ -1,8 +1,5 @@
 """Law 4: the rows of the table in laws.py end on DDP and on FSDP2 as they do on one process, killed and resumed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ from tests.callbacks.laws import (
     rows_on,
 )
 from tests.tiny import tiny_checkpoint
+from tests.torchrun import torchrun
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +44,7 @@ def fsdp2(out: Path) -> str:
 
 
 def spawned(strategy: str, out: Path) -> str:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(  # its words are shown below if it failed
-        [*torchrun, "-m", "tests.callbacks.laws", strategy, str(out / "tiny"), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=420,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr  # whole: what failed first stands above the launcher's own words
+    torchrun(2, "-m", "tests.callbacks.laws", strategy, out / "tiny", out)
     return strategy
 
 

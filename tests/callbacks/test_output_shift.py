@@ -1,6 +1,5 @@
 """How far the output moved, and what comes back when its bias is taken out."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,62 +11,12 @@ from torch import nn
 
 from lmmcl import ContinualLMM
 from lmmcl.callbacks import OutputShift
-from lmmcl.callbacks.output_shift import _Corrected, returned, shift_by_class
 from lmmcl.errors import UserError
 from lmmcl.evaluation.token_classes import token_partition
+from lmmcl.outputs.shift import CorrectedLogits, returned
 from tests.callbacks.probed import probed
 
-CLASSES = [
-    torch.tensor([0, 3]),
-    torch.tensor([1]),
-    torch.tensor([], dtype=torch.long),
-    torch.tensor([2, 4, 5]),
-]
 SERIES = ("all", "numbers", "letters", "yes/no", "rest")
-
-
-def two_distributions() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(7, 6, generator=generator).log_softmax(-1) for _ in range(2))  # type: ignore[return-value]  # two
-
-
-def test_the_parts_of_the_classes_add_up_to_the_whole() -> None:
-    base, present = two_distributions()
-    found = shift_by_class(base, present, CLASSES)
-    variation = (base.exp() - present.exp()).abs().sum(-1) / 2
-    divergence = nn.functional.kl_div(present, base, reduction="none", log_target=True).sum(-1)
-    torch.testing.assert_close(found[:, :4].sum(-1), variation)
-    torch.testing.assert_close(found[:, 4:].sum(-1), divergence)
-    assert found[:, 2].tolist() == found[:, 6].tolist() == [0.0] * 7, "the empty class"
-
-
-def test_a_class_s_part_is_that_of_its_tokens() -> None:
-    base, present = two_distributions()
-    found = shift_by_class(base, present, CLASSES)
-    torch.testing.assert_close(found[:, 1], (base.exp() - present.exp())[:, 1].abs() / 2)
-    torch.testing.assert_close(found[:, 5], base[:, 1].exp() * (base - present)[:, 1])
-
-
-def test_an_unchanged_model_is_nothing_away() -> None:
-    base, _ = two_distributions()
-    assert not shift_by_class(base, base.clone(), CLASSES).any()
-
-
-def test_what_comes_back_is_a_share_of_what_was_lost() -> None:
-    base, present = torch.ones(4), torch.full((4,), 3.0)
-    assert returned(base=base, present=present, corrected=present) == 0
-    assert returned(base=base, present=present, corrected=base) == 1
-    assert returned(base=base, present=present, corrected=present + 1) == -0.5
-    assert math.isnan(returned(base=base, present=base, corrected=base))
-    assert math.isnan(returned(base=present, present=base, corrected=base)), "nothing was lost"
-
-
-def test_a_loss_within_its_standard_error_has_no_share() -> None:
-    present = torch.tensor([1.0, -0.9, 0.8, -0.7])  # 0.05 lost, with a standard error of 0.5
-    assert math.isnan(returned(base=torch.zeros(4), present=present, corrected=torch.zeros(4)))
-    assert returned(base=torch.zeros(4), present=present + 2, corrected=torch.zeros(4)) == pytest.approx(1)
-    one = torch.ones(1)
-    assert math.isnan(returned(base=0 * one, present=one, corrected=one)), "one row has no standard error"
 
 
 @contextmanager
@@ -94,7 +43,7 @@ def test_a_head_whose_bias_alone_was_changed_is_repaired_whole(tiny: Path) -> No
         correction = probe.tensors["mean_log_probabilities"] - probe._mean(module)
         found, by_row = probe.read(module, correction)
         assert answers(module, probe, []) != before
-        assert answers(module, probe, [_Corrected(correction)]) == before
+        assert answers(module, probe, [CorrectedLogits(correction)]) == before
     assert found["present"] > found["base"] + 1
     assert {name: float(rows.mean()) for name, rows in by_row.items()} == pytest.approx(
         {name: found[name] for name in ("base", "present", "corrected")}

@@ -128,40 +128,13 @@ def test_a_held_out_file_named_like_a_target_is_called_by_its_file(tmp_path: Pat
     assert TaskSequenceDataModule([target], [other]).held_out[0].name == "mine-regression"
 
 
-@pytest.mark.parametrize(
-    ("world", "micro", "expected"), [(1, None, 1), (4, None, 1), (1, 8, 4), (2, 8, 2), (3, 8, 2), (1, 5, 7)]
-)
-def test_forwards_per_step_follow_from_batch_micro_batch_and_processes(
-    world: int, micro: int | None, expected: int
-) -> None:
-    assert TaskSequenceDataModule([task()], micro_batch_size=micro).accumulate(world, 0) == expected
-
-
-@pytest.mark.parametrize(("world", "expected"), [(1, 32), (2, 16), (3, 11)])
-def test_with_a_limit_of_tokens_every_sample_may_need_a_forward(world: int, expected: int) -> None:
-    assert TaskSequenceDataModule([task()], micro_batch_tokens=100).accumulate(world, 0) == expected
-
-
-def test_more_processes_than_samples_in_a_step_are_refused() -> None:
-    with pytest.raises(UserError, match=r"data.batch_size .*\(4\), got 2 for a"):
-        TaskSequenceDataModule([task(batch_size=2)]).accumulate(4, 0)
-
-
-def test_steps_of_an_epoch_count_the_short_one_unless_it_is_dropped() -> None:
-    assert TaskSequenceDataModule([task()], batch_size=8).steps_per_epoch(30, 0) == 4
-    assert TaskSequenceDataModule([task()], batch_size=8, drop_last=True).steps_per_epoch(30, 0) == 3
-    assert TaskSequenceDataModule([task(batch_size=5)], batch_size=8).steps_per_epoch(30, 0) == 6
-    with pytest.raises(UserError, match=r"data\.drop_last: false"):
-        TaskSequenceDataModule([task()], drop_last=True).steps_per_epoch(30, 0)
-
-
 @pytest.mark.parametrize(("world", "micro"), [(1, None), (2, None), (3, 2), (4, 1)])
 def test_a_step_sees_the_same_rows_on_any_number_of_processes(world: int, micro: int | None) -> None:
     data = TaskSequenceDataModule([task()], batch_size=8, micro_batch_size=micro, group_by_length=False)
     one = TaskSequenceDataModule([task()], batch_size=8, group_by_length=False)
     alone = [set(batch.ids) for batch in serve(one)]
     ranks = [serve(data, rank, world) for rank in range(world)]
-    per_step = data.accumulate(world, 0)
+    per_step = data.steps.forwards(data.tasks[0], world)
     assert all(len(batches) == len(alone) * per_step for batches in ranks)
     for step, expected in enumerate(alone):
         of_step = [b for batches in ranks for b in batches[step * per_step : (step + 1) * per_step]]

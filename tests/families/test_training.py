@@ -22,6 +22,8 @@ from tests.families.rows import task
 from tests.toy import toy_trainer
 from tests.two_processes import Killed, KillerAtStep
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 STEPS = 2
 STUDY = ["sa_proj", "mlp_gate_up"]
 REST = [name for name in [*RECIPES, "last_1", "first_1_frozen"] if name not in STUDY]

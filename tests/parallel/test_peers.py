@@ -78,6 +78,7 @@ def test_a_killed_process_ends_all_others_and_is_named_once(tmp_path: Path) -> N
         assert time.monotonic() - began < 5
         assert group.ends(2)[0] == -signal.SIGKILL
     assert first[0] == second[0] == 1
+    assert [(tmp_path / f"ended-{rank}").read_text() for rank in range(2)] == ["2", "2"]
     pid = (tmp_path / "watches-2").read_text()
     assert first[2].startswith(
         f"lmmcl: error: process 2 (pid {pid} on {os.uname().nodename}) died: it was killed, "
@@ -123,7 +124,7 @@ def test_one_that_fails_alone_ends_the_others_after_a_while_with_its_error(tmp_p
         assert group.ends(1)[:2] == (0, "left\n")
         code, _, errors = group.ends(0)
         assert group.ends(2) == (0, "left\n", "")
-    assert code == 1
+    assert code == 1 and (tmp_path / "ended-0").read_text() == "1"
     assert ") failed, and the others wait for it: ValueError: a bad row. Go on with" in errors
 
 

@@ -2,12 +2,10 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,10 +26,12 @@ from transformers.models.llava import LlavaConfig
 from lmmcl.callbacks import OLoRA
 from lmmcl.data_parallel import DATA, TENSOR, arrange, share
 from lmmcl.errors import UserError
+from lmmcl.memory_check import check_memory_settings
 from lmmcl.parallel.strategy import FSDP2Strategy
-from lmmcl.parallel.tensor_parallel import check_beside, check_plan, cut
+from lmmcl.parallel.tensor_parallel import check_plan, cut
 from lmmcl.weights import global_index, holds_first, is_cut, local
 from tests.tiny import tiny_checkpoint
+from tests.torchrun import torchrun
 from tests.toy import toy_module
 from tests.two_processes import fit
 
@@ -125,13 +125,23 @@ def test_what_cannot_be_cut_is_refused_without_weights(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("compile", True), ("frozen_bits", 8), ("optimizer", "adamw_8bit")]
+    ("key", "value", "said"),
+    [
+        ("compile", True, "does not go with FSDP2Strategy.tensor_parallel"),
+        ("optimizer", "adamw_8bit", "does not go with FSDP2Strategy.tensor_parallel"),
+        ("frozen_bits", 8, "fsdp2 would cast bytes"),
+    ],
 )
-def test_settings_that_need_whole_tensors_are_refused(key: str, value: Any) -> None:
-    plain = {"compile": False, "frozen_bits": None, "optimizer": "adamw"}
-    check_beside(plain)
-    with pytest.raises(UserError, match=f"^model.{key}: {value} does not go with .*tensor_parallel"):
-        check_beside({**plain, key: value})
+def test_settings_that_need_whole_tensors_are_refused_before_anything_is_loaded(
+    key: str, value: Any, said: str
+) -> None:
+    trainer: Any = SimpleNamespace(strategy=FSDP2Strategy(tensor_parallel=2), precision="bf16-mixed")
+    plain = {"compile": False, "frozen_bits": None, "optimizer": "adamw", "train_dtype": None}
+    module: Any = SimpleNamespace(hparams=plain, bf16=True, stage_callbacks=[], mitigations=[])
+    check_memory_settings(trainer, module)
+    module.hparams = {**plain, key: value}
+    with pytest.raises(UserError, match=f"^model.{key}: {value} .*{said}"):
+        check_memory_settings(trainer, module)
 
 
 def test_a_dense_model_is_cut_although_its_plan_names_experts_too() -> None:
@@ -212,17 +222,7 @@ def counted(run: Path) -> Counter[tuple[str, ...]]:
 def test_a_group_of_two_processes_is_one_process(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint(tmp_path / "tiny")
     fit(checkpoint, tmp_path / "one", "auto", 1)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(  # its words are shown below if it failed
-        [*torchrun, "-m", "tests.tensor_parallel", str(checkpoint), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    torchrun(2, "-m", "tests.tensor_parallel", checkpoint, tmp_path, timeout=240)
     # Cut, then sharded only, then on one process: each goes on from the checkpoint of the one before.
     fit(checkpoint, tmp_path / "cut-to-fsdp2-to-one", "auto", 1, resume=True)
     for run in (tmp_path / "cut", tmp_path / "cut-to-fsdp2-to-one"):

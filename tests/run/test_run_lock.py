@@ -52,24 +52,9 @@ def test_only_one_holds_it_and_the_other_is_told_who(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_kill_left_behind_locks_nothing(tmp_path: Path) -> None:
-    script = f"{HOLD}; lock.take(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    assert str(holder(tmp_path)).startswith(f"pid {process.pid} ")
-    with pytest.raises(UserError, match=f"pid {process.pid} "):
-        RunLock().take(tmp_path)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert (tmp_path / LOCK).exists() and holder(tmp_path) is None
-    lock = RunLock()
-    lock.take(tmp_path)
-    assert str(holder(tmp_path)).startswith(f"pid {os.getpid()} ")
-    lock.release()
-
-
-def test_a_forked_process_neither_keeps_it_nor_takes_it_away(tmp_path: Path) -> None:
+def test_what_a_kill_left_behind_locks_nothing_and_a_forked_process_neither_keeps_it_nor_takes_it_away(
+    tmp_path: Path,
+) -> None:
     script = (
         f"{HOLD}; import os; lock.take(Path(sys.argv[1])); child = os.fork()\n"
         "if child == 0: lock.release(); print('forked', flush=True); time.sleep(60)\n"
@@ -80,10 +65,16 @@ def test_a_forked_process_neither_keeps_it_nor_takes_it_away(tmp_path: Path) -> 
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "forked\n"
-    assert holder(tmp_path) is not None
-    process.kill()
+    assert str(holder(tmp_path)).startswith(f"pid {process.pid} ")
+    with pytest.raises(UserError, match=f"pid {process.pid} "):
+        RunLock().take(tmp_path)
+    process.send_signal(signal.SIGKILL)
     process.wait()
-    assert holder(tmp_path) is None
+    assert (tmp_path / LOCK).exists() and holder(tmp_path) is None
+    lock = RunLock()
+    lock.take(tmp_path)
+    assert str(holder(tmp_path)).startswith(f"pid {os.getpid()} ")
+    lock.release()
     os.killpg(process.pid, signal.SIGKILL)
     process.stdout.close()
 

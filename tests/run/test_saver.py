@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import Any
 from weakref import ref
 
@@ -18,7 +18,7 @@ import lmmcl.run.host_memory
 from lmmcl.errors import UserError
 from lmmcl.run.checkpoint import Checkpoint, TensorFile
 from lmmcl.run.host_memory import HostMemory, available_bytes
-from lmmcl.run.saver import Saver
+from lmmcl.run.saver import Saver, _Writing, end_saves
 
 FILE = "process-00000.safetensors"
 
@@ -174,3 +174,44 @@ def test_a_copy_may_lie_in_several_pieces_and_goes_when_it_is_let_go_of(
     pieces = [ref(part) for part in copy.parts]
     del copy
     assert [piece() for piece in pieces] == [None] * 5
+
+
+def part(folder: Path, rank: int) -> _Writing:
+    """What one of three processes does for a save."""
+    writing = _Writing(folder, rank, 3, TensorFile.of(tensors()), {"step": 1})
+    writing.start()
+    return writing
+
+
+def test_before_a_process_is_ended_the_save_in_flight_becomes_whole(tmp_path: Path, held_up: Event) -> None:
+    writing = [part(tmp_path, rank) for rank in range(2)]
+    held_up.set()
+    for one in writing:
+        one.mine.wait()
+    assert not Checkpoint(tmp_path).finished
+    held_up.clear()
+    part(tmp_path, 2)
+    Timer(0.1, held_up.set).start()
+    end_saves(30.0, dead=1)
+    Checkpoint(tmp_path).verify()
+    assert Checkpoint(tmp_path).state == {"step": 1}
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_a_save_that_lacks_the_part_of_a_dead_process_is_not_waited_for(
+    dead: int, tmp_path: Path, held_up: Event
+) -> None:
+    writing = part(tmp_path, 1)
+    began = time.monotonic()
+    end_saves(30.0, dead)
+    assert time.monotonic() - began < 5
+    assert not writing.mine.is_set()
+
+
+def test_a_save_is_waited_for_no_longer_than_is_bearable(tmp_path: Path, held_up: Event) -> None:
+    (tmp_path / "process-00002.json").write_text("{}")
+    writing = part(tmp_path, 1)
+    began = time.monotonic()
+    end_saves(0.2, dead=2)
+    assert 0.2 <= time.monotonic() - began < 5
+    assert not writing.mine.is_set()

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.collate import Collator
-from lmmcl.data.batches.packing import arrange, best_fit, pack
+from lmmcl.data.batches.held_pictures import holding_pictures
+from lmmcl.data.batches.packing import arrange, best_fit, extent, pack
 from lmmcl.data.batches.sample_length import SampleLengths, with_open_pictures
 from lmmcl.data.row import Row
 
@@ -18,41 +21,66 @@ class Layout:
         tokens: positions of a micro-batch at most, padding included; None: the number of samples decides.
         packing: lay samples one after the other instead of padding each.
         one: where packed, into one sequence, as flash attention wants them; else into several of like length.
+        apart: the pictures of every sample can be told apart, see `Collator.train`.
     """
 
     tokens: int | None = None
     packing: bool = False
     one: bool = False
+    apart: bool = False
 
 
 PADDED = Layout()
 """Any number of samples in a micro-batch, each padded."""
 
 
-def by_tokens(lengths: Sequence[int], layout: Layout) -> list[list[int]]:
+def by_tokens(
+    lengths: Sequence[int], layout: Layout, pictured: Sequence[bool] | None = None, filler: int = 0
+) -> list[list[int]]:
     """Deals samples to micro-batches of at most ``layout.tokens`` positions, the longest first.
 
     Args:
         lengths: of the samples; one that is longer than the limit stands alone.
         layout: with a number of tokens.
+        pictured: which samples have a picture; a micro-batch without any gets the filler. None: there is no filler.
+        filler: tokens of the sample that is added.
 
     Returns:
         positions of the samples in each micro-batch, in the order in which they are packed.
     """
     assert layout.tokens is not None
-    if layout.packing and layout.one:
-        return best_fit(lengths, layout.tokens)
     left = sorted(range(len(lengths)), key=lambda sample: -lengths[sample])
     dealt: list[list[int]] = []
     while left:
-        if layout.packing:
-            taken = [left[place] for place in arrange([lengths[sample] for sample in left], layout.tokens)]
-        else:
-            taken = left[: max(1, layout.tokens // lengths[left[0]])]
-        dealt.append(taken)
-        gone = set(taken)
+        for taken in _dealt([lengths[sample] for sample in left], layout):
+            samples = [left[place] for place in taken]
+            if pictured is not None and not any(pictured[sample] for sample in samples):
+                samples = samples[: _beside([lengths[sample] for sample in samples], filler, layout)]
+            dealt.append(samples)
+        gone = set(chain(*dealt))
         left = [sample for sample in left if sample not in gone]
     return dealt
+
+
+def _dealt(lengths: Sequence[int], layout: Layout) -> list[list[int]]:
+    """Some micro-batches of samples that are sorted, the longest first: all of them, or the first."""
+    assert layout.tokens is not None
+    if layout.packing and layout.one:
+        return best_fit(lengths, layout.tokens)
+    if layout.packing:
+        return [arrange(lengths, layout.tokens)]
+    return [list(range(min(len(lengths), max(1, layout.tokens // lengths[0]))))]
+
+
+def _beside(lengths: Sequence[int], filler: int, layout: Layout) -> int:
+    """How many of the samples of a micro-batch stay in it when the filler joins them, at least one."""
+    assert layout.tokens is not None
+    for count in range(len(lengths), 1, -1):
+        held = [*lengths[:count], filler]
+        size = extent(held, layout.one, layout.tokens) if layout.packing else len(held) * max(held)
+        if size <= layout.tokens:
+            return count
+    return 1
 
 
 class MicroBatches:
@@ -81,12 +109,12 @@ class MicroBatches:
             UserError: see `Collator.train`.
         """
         if not self.layout.packing:
-            return self.collator.train(rows)
+            return self.collator.train(rows, self.layout.apart)
         rows = [with_open_pictures(row) for row in rows]
         lengths = self._lengths.of(rows)
         if not self.layout.one:
             rows = [rows[place] for place in arrange(lengths)]
-        return self._laid(self.collator.train(rows))
+        return self._laid(self.collator.train(rows, self.layout.apart))
 
     def within_limit(self, rows: Sequence[Row]) -> tuple[list[Batch], list[str]]:
         """Micro-batches of at most ``layout.tokens`` positions.
@@ -103,21 +131,33 @@ class MicroBatches:
         """
         if not rows:
             return [], []
-        rows = [with_open_pictures(row) for row in rows]
+        rows = holding_pictures(rows)
         batches: list[Batch] = []
         beyond: list[str] = []
-        for places in by_tokens(self._lengths.of(rows), self.layout):
+        for places in self._counted(rows):
             self._add([rows[place] for place in places], batches, beyond)
         return batches, beyond
 
     def filler(self, like: Row) -> Batch:
         """See `Collator.filler`; laid as other micro-batches are, so that no other kind of forward is compiled."""
-        return self._laid(self.collator.filler(like))
+        return self._laid(self.collator.filler(like, self.layout.apart))
+
+    def _counted(self, rows: Sequence[Row]) -> list[list[int]]:
+        """Positions of the rows of each micro-batch."""
+        lengths = self._lengths.of(rows)
+        if not self.collator.always_image:
+            return by_tokens(lengths, self.layout)
+        return by_tokens(lengths, self.layout, [bool(row.images) for row in rows], self._filler_tokens)
+
+    @cached_property
+    def _filler_tokens(self) -> int:
+        """Of the sample that the collator adds to a micro-batch without pictures."""
+        return int(self.collator.filler().mask().sum())
 
     def _add(self, rows: Sequence[Row], batches: list[Batch], beyond: list[str]) -> None:
         """Makes a micro-batch, or two of half the rows should it be larger than they were counted to be."""
         assert self.layout.tokens is not None
-        batch = self._laid(self.collator.train(rows))
+        batch = self._laid(self.collator.train(rows, self.layout.apart))
         too_large = batch.mask().numel() > self.layout.tokens
         if too_large and len(rows) > 1:
             half = len(rows) // 2

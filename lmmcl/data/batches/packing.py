@@ -66,6 +66,12 @@ def _of_tokens(key: str, value: Any, shape: torch.Size) -> bool:
     return value.shape[:2] == shape
 
 
+def extent(lengths: Sequence[int], one: bool = False, limit: int | None = None) -> int:
+    """Positions of a packed batch of samples in their order, padding included; see `pack`."""
+    sequences = [list(range(len(lengths)))] if one else _laid_out(lengths, limit)
+    return len(sequences) * _width(sequences, lengths)
+
+
 def arrange(lengths: Sequence[int], limit: int | None = None) -> list[int]:
     """The order in which samples are best laid into sequences one after the other.
 
