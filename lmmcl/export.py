@@ -22,10 +22,10 @@ from lmmcl.loading import Checkpoint
 from lmmcl.model_card import model_card
 from lmmcl.provenance import without_paths
 from lmmcl.redaction import redacted, without_secrets
-from lmmcl.resume import BASE
 from lmmcl.run.checkpoint import PieceReader, as_json
 from lmmcl.run.new_folder import check_new_folder, new_folder
 from lmmcl.run.run_folder import RunFolder
+from lmmcl.sequence.resume import BASE
 from lmmcl.weights import checksums
 
 PROVENANCE = "lmmcl.json"

@@ -32,7 +32,7 @@ from lmmcl.structure.recipe_spec import RecipeSpec
 from lmmcl.wrapped_model import WrappedModel
 
 if TYPE_CHECKING:
-    from lmmcl.sequence import TaskSequence
+    from lmmcl.sequence.task_sequence import TaskSequence
 
 
 class ContinualLMM(WrappedModel):
@@ -150,7 +150,7 @@ class ContinualLMM(WrappedModel):
     @property
     def sequence(self) -> TaskSequence:
         """The running sequence."""
-        from lmmcl.driver import SequenceDriver
+        from lmmcl.sequence.driver import SequenceDriver
 
         return next(c for c in callbacks_of(self.trainer) if isinstance(c, SequenceDriver)).sequence
 
@@ -158,7 +158,7 @@ class ContinualLMM(WrappedModel):
 
     @override
     def configure_callbacks(self) -> Sequence[Callback]:
-        from lmmcl.driver import SequenceDriver
+        from lmmcl.sequence.driver import SequenceDriver
 
         return [SequenceDriver()]
 

@@ -13,7 +13,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lmmcl.disk import disk_of, free_bytes, widths_of
 from lmmcl.foreseen import foresee
 from lmmcl.mitigation import Mitigation, copied_elements
 from lmmcl.model import ContinualLMM
@@ -21,6 +20,7 @@ from lmmcl.optim.trained_bytes import TrainedBytes, rounding_of
 from lmmcl.parallel.strategy import FSDP2Strategy
 from lmmcl.run.host_memory import HostMemory
 from lmmcl.run.saver import KEPT
+from lmmcl.sequence.disk import disk_of, free_bytes, widths_of
 from lmmcl.structure.recipe_table import count_text, in_order, short_groups, size_text
 
 

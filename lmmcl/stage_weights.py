@@ -13,14 +13,14 @@ from torch.nn import Parameter
 from typing_extensions import override
 
 from lmmcl.adapters.fold import PlainReader, folds_of
-from lmmcl.decisive import decisive_config
 from lmmcl.errors import UserError
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.matrix import Stage as Row
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Position
-from lmmcl.resume import BASE
 from lmmcl.run.run_folder import RunFolder
+from lmmcl.sequence.decisive import decisive_config
+from lmmcl.sequence.resume import BASE
 from lmmcl.weights import checksums, write_whole_
 
 

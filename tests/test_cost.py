@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-import lmmcl.resume
-import lmmcl.sequence
+import lmmcl.sequence.resume
+import lmmcl.sequence.task_sequence
 from lmmcl.callbacks import HeldOutEvaluation
 from lmmcl.cost import CostLog, StageCost, read_cost, total_cost
-from lmmcl.cost_meter import CostMeter
 from lmmcl.errors import UserError
+from lmmcl.sequence.cost_meter import CostMeter
 from tests.tiny import tiny_checkpoint
 from tests.toy import SIZES, toy_data, toy_module, toy_trainer
 
@@ -114,7 +114,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fit(checkpoint: Path, run: Path, at: int | None, patch: pytest.MonkeyPatch, resume: bool = False) -> int:
     """Trains the toy sequence, killed before or after its n-th save; returns how many moments there were."""
-    save, moments = lmmcl.resume.save, [0]
+    save, moments = lmmcl.sequence.resume.save, [0]
 
     def tick() -> None:
         moments[0] += 1
@@ -126,7 +126,7 @@ def fit(checkpoint: Path, run: Path, at: int | None, patch: pytest.MonkeyPatch, 
         save(*arguments)
         tick()
 
-    patch.setattr(lmmcl.sequence, "save", watched_save)
+    patch.setattr(lmmcl.sequence.task_sequence, "save", watched_save)
     module = toy_module(checkpoint, run, checkpoint_every_n_steps=2, resume=resume)
     try:
         toy_trainer(callbacks=[HeldOutEvaluation(canary_every_n_steps=2)]).fit(module, toy_data())

@@ -14,9 +14,9 @@ from lmmcl import Mitigation, TaskSequenceDataModule
 from lmmcl.callbacks import EMA, EWC, GPM, LoRA, LwF, WiSEFT
 from lmmcl.errors import UserError
 from lmmcl.export import export
-from lmmcl.memory_check import check_memory_settings
 from lmmcl.parallel.strategy import FSDP2Strategy
 from lmmcl.run.checkpoint import Checkpoint
+from lmmcl.sequence.memory_check import check_memory_settings
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import contents
 from tests.toy import toy_data, toy_module, toy_task, toy_trainer

@@ -8,7 +8,7 @@ from typing_extensions import override
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.merge.breadcrumbs import breadcrumbs
-from lmmcl.merge.pieces import merge_
+from lmmcl.merge.tensor_pieces import merge_
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 

@@ -21,7 +21,7 @@ from lmmcl.losses import cross_entropy
 from lmmcl.mitigation import Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.outputs.token_outputs import TokenOutputs
-from lmmcl.top_logits import top_logits
+from lmmcl.probing.top_logits import top_logits
 
 
 class DER(Mitigation):

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lmmcl.calibration import draw_rows
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.processes import from_first
-from lmmcl.layer_inputs import input_moments, linear_layers
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.parallel.tensor_group import with_whole_rows, write_rows_
+from lmmcl.probing.calibration import draw_rows
+from lmmcl.probing.layer_inputs import input_moments, linear_layers
 from lmmcl.weights import copy_, local
 
 _NOISE = 1e-12

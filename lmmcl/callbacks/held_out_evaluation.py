@@ -21,12 +21,12 @@ from lmmcl.evaluation.evaluator import Kept, evaluate
 from lmmcl.evaluation.flip_pictures import keep_flips
 from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.result import TaskResult
-from lmmcl.kept_prompts import KeptPrompts
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.outputs.logit_rows import TokenFunction
 from lmmcl.position import Stage
-from lmmcl.probe import shortened
+from lmmcl.probing.kept_prompts import KeptPrompts
+from lmmcl.probing.probe import shortened
 from lmmcl.report.artefacts import write_artefacts
 from lmmcl.structure.widths import Widths
 

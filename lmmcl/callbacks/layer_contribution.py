@@ -19,7 +19,7 @@ from lmmcl.errors import UserError
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.outputs.branch_outputs import BRANCHES, BranchOutputs
-from lmmcl.probe import Reading, answer_batches, head_weight, head_weights, held_out_rows
+from lmmcl.probing.probe import Reading, answer_batches, head_weight, head_weights, held_out_rows
 from lmmcl.structure.widths import Widths
 from lmmcl.weights import holds_first, local
 

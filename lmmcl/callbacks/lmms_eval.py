@@ -18,10 +18,10 @@ from lmmcl.evaluation.lmms_import import lmms_harness
 from lmmcl.evaluation.predictions import PredictionStore, result_key
 from lmmcl.evaluation.processes import from_first, in_order
 from lmmcl.evaluation.result import TaskResult
-from lmmcl.kept_prompts import KeptPrompts
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
+from lmmcl.probing.kept_prompts import KeptPrompts
 
 
 class LmmsEval(StageCallback):

@@ -7,13 +7,13 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from lmmcl.calibration import draw_rows, mean_over_samples
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.losses import consolidation
 from lmmcl.mitigation import Copy, Mitigation
 from lmmcl.model import ContinualLMM
+from lmmcl.probing.calibration import draw_rows, mean_over_samples
 from lmmcl.weights import local, snapshot
 
 

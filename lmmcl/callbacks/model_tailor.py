@@ -9,7 +9,6 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from lmmcl.calibration import draw_rows
 from lmmcl.data.row import Row
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
@@ -18,6 +17,7 @@ from lmmcl.merge.model_tailor import blocks, damped, tailored
 from lmmcl.mitigation import ANCHOR, Copy, Mitigation
 from lmmcl.model import ContinualLMM
 from lmmcl.parallel.tensor_group import write_rows_
+from lmmcl.probing.calibration import draw_rows
 
 
 class ModelTailor(Mitigation):

@@ -20,7 +20,7 @@ from lmmcl.evaluation.generate import end_tokens, generate
 from lmmcl.evaluation.token_classes import token_class
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
-from lmmcl.probe import Reading, is_power_of_ten
+from lmmcl.probing.probe import Reading, is_power_of_ten
 
 SERIES = ("summed probability", "largest probability", "largest logit")
 

@@ -20,7 +20,7 @@ from lmmcl.evaluation.token_classes import token_partition
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.outputs.shift import CorrectedLogits, returned, shift_by_class
-from lmmcl.probe import Asked, Reading, answer_batches, answered, head_weights, held_out_rows
+from lmmcl.probing.probe import Asked, Reading, answer_batches, answered, head_weights, held_out_rows
 from lmmcl.structure.widths import Widths
 
 _HEAD, _HIDDEN, _MEAN = "head/", "hidden", "mean_log_probabilities"

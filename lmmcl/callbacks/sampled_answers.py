@@ -19,7 +19,7 @@ from lmmcl.evaluation.result import Example
 from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.position import Stage
-from lmmcl.probe import answered
+from lmmcl.probing.probe import answered
 
 
 def evenly(rows: Sequence[Row], count: int) -> list[Row]:

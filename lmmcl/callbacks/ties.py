@@ -82,7 +82,7 @@ class TIES(Mitigation):
             ballot = self._ballot(name, base)
             ballot.cast_(vector)
             piece = Piece(0, local(base), [local(parameter).detach()])
-            merged = landed(piece, piece.vectors(), self.weight * ballot.mean())
+            merged = landed(piece, piece.vectors, self.weight * ballot.mean())
             local(parameter).copy_(merged)
 
     def _ballot(self, name: str, base: Tensor) -> Ballot:

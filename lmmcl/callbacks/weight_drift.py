@@ -17,7 +17,7 @@ from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Copy, StageCallback
 from lmmcl.model import ContinualLMM
-from lmmcl.probe import Reading, ever_changed
+from lmmcl.probing.probe import Reading, ever_changed
 from lmmcl.weights import holds_first, local, snapshot, whole
 
 _ROWS_AT_ONCE = 8192

@@ -21,7 +21,7 @@ from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 from lmmcl.preflight.finding import Finding
 from lmmcl.preflight.tasks import load_tasks
-from lmmcl.trainer_check import check_trainer
+from lmmcl.sequence.trainer_check import check_trainer
 
 
 class ConfigParts(SequenceCLI):

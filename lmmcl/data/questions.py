@@ -66,7 +66,7 @@ class Questions:
         Args:
             count: how many rows; all where there are no more.
             seed: of the draw.
-            purpose: what for, as in `lmmcl.calibration.draw_rows`, which draws the same of a single target.
+            purpose: what for, as in `lmmcl.probing.calibration.draw_rows`, which draws the same of a single target.
 
         Raises:
             UserError: no target is listed, or one has no rows of either kind.

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 from typing_extensions import override
@@ -145,6 +145,27 @@ def _check(name: str, config: Mapping[str, Any]) -> None:
             f"{name} uses {', '.join(used)}, so it is no sum W + s B A; "
             "merge it into its base with peft first."
         )
+    if not _is_number(config.get("lora_alpha")):
+        _refuse(name, "lora_alpha", config.get("lora_alpha"), "must be a number, the α of the scale α / r")
+    for key in ("alpha_pattern", "rank_pattern"):
+        patterns = config.get(key) or {}
+        if not isinstance(patterns, Mapping) or not all(map(_is_number, patterns.values())):
+            _refuse(name, key, patterns, "must map regular expressions to numbers")
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                _refuse(name, key, pattern, f"must hold regular expressions ({error})")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refuse(name: str, key: str, value: object, rule: str) -> NoReturn:
+    raise UserError(
+        f"{name}/{ADAPTER}: {key} {rule}, got {value!r}; fetch the adapter again or mend the file."
+    )
 
 
 def _scale(config: Mapping[str, Any], held: str, pair: Mapping[str, Entry]) -> float:

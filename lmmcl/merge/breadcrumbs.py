@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor
 
+from lmmcl.merge.lanes import kept
 from lmmcl.merge.pieces import Piece, Pieces, landed
-from lmmcl.merge.task_arithmetic import total
+from lmmcl.merge.task_arithmetic import scaled, total
 from lmmcl.merge.ties import most
 
 
@@ -22,16 +22,14 @@ def breadcrumbs(tensor: Pieces, smallest: float, largest: float, weight: float) 
         largest: share to leave out at the upper end, in [0, 1 − smallest].
         weight: λ.
     """
-    limits = [
-        (most(tensor, 1.0 - smallest, which), most(tensor, largest, which)) for which in range(tensor.models)
-    ]
+    limits = most(tensor, 1.0 - smallest, largest)
 
     def merged(piece: Piece) -> Tensor:
-        vectors, positions = piece.vectors(), partial(tensor.positions, piece)
-        kept = []
-        for vector, (above, beyond) in zip(vectors, limits, strict=True):
-            between = above.holds(vector, positions) & ~beyond.holds(vector, positions)
-            kept.append(torch.where(between, vector, 0.0))
-        return landed(piece, vectors, weight * total(kept))
+        vectors, positions = piece.vectors, partial(tensor.positions, piece)
+        left = []
+        for vector, (low, high) in zip(vectors, limits, strict=True):
+            between = low.holds(vector, positions) & ~high.holds(vector, positions)
+            left.append(kept(between, vector))
+        return landed(piece, vectors, scaled(total(left), weight))
 
     return merged

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from lmmcl.merge.counter import happens
+from lmmcl.merge.lanes import kept
 from lmmcl.merge.pieces import Piece, Pieces, landed
-from lmmcl.merge.task_arithmetic import total
+from lmmcl.merge.task_arithmetic import scaled, total
 
 
 def dropped(vector: Tensor, positions: Tensor, drop: float, *key: int | str) -> Tensor:
@@ -21,7 +21,7 @@ def dropped(vector: Tensor, positions: Tensor, drop: float, *key: int | str) -> 
         drop: p in [0, 1).
         key: of the draw: the same key drops the same positions.
     """
-    return torch.where(happens(positions, drop, *key), 0.0, vector / (1.0 - drop)) if drop else vector
+    return kept(~happens(positions, drop, *key), vector / (1.0 - drop)) if drop else vector
 
 
 def dare(tensor: Pieces, drop: float, weight: float, *key: int | str) -> Callable[[Piece], Tensor]:
@@ -38,8 +38,8 @@ def dare(tensor: Pieces, drop: float, weight: float, *key: int | str) -> Callabl
     """
 
     def merged(piece: Piece) -> Tensor:
-        vectors, positions = piece.vectors(), tensor.positions(piece)
-        kept = [dropped(v, positions, drop, *key, tensor.name, which) for which, v in enumerate(vectors)]
-        return landed(piece, vectors, weight * total(kept))
+        vectors, positions = piece.vectors, tensor.positions(piece)
+        left = [dropped(v, positions, drop, *key, tensor.name, which) for which, v in enumerate(vectors)]
+        return landed(piece, vectors, scaled(total(left), weight))
 
     return merged

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from lmmcl.errors import UserError
+from lmmcl.merge.lanes import count, equal
 from lmmcl.merge.model_folder import INDEX, ModelFolder, located
 from lmmcl.merge.pieces import FilePieces, Merge, Piece
 from lmmcl.merge.tensor_file import TensorFileWriter
 from lmmcl.merge.tuned import open_base, open_tuned
 from lmmcl.provenance import without_paths
-from lmmcl.run.checkpoint import as_json
 from lmmcl.run.new_folder import check_new_folder, new_folder
+from lmmcl.run.readable_json import as_json
 
 PROVENANCE = "lmmcl.json"
 _BESIDE = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")
@@ -165,14 +166,10 @@ class _Sums:
 
     @classmethod
     def of(cls, piece: Piece, merged: Tensor) -> _Sums:
-        base = piece.base
-        change = merged.to(torch.float32, copy=True).sub_(base)
-        moved, square = int(change.count_nonzero()), float(change.dot(change))
-        squares = []
-        for tuned in piece.tuned:
-            vector = change if tuned is merged else change.copy_(tuned).sub_(base)
-            squares.append(square if tuned is merged else float(vector.dot(vector)))
-        return cls(len(base), moved, square, squares)
+        change = merged.float() - piece.in_fp32[0]
+        moved = len(change) - count(equal(change, 0.0))
+        squares = [float(vector.dot(vector)) for vector in piece.vectors]
+        return cls(len(change), moved, float(change.dot(change)), squares)
 
 
 class _Seen:

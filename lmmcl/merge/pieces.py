@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
+from lmmcl.merge.lanes import chosen, count, equal
 from lmmcl.merge.model_folder import ModelFolder
-from lmmcl.weights import global_index, holds_first, local
 
-LENGTH = 1 << 20
+LENGTH = 1 << 18
 """Values of a piece: what a merge makes of them on its way stays in the processor's cache."""
-_HELD = 1 << 24
+_HELD = 1 << 22
 """Values of the largest tensor of a file that is held whole rather than read again for a second look."""
+_RUNS, _RUN = (256, 1024), 1024
+"""Fewest and most runs of neighbouring values in a sample, and values of each."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,16 @@ class Piece:
     base: Tensor
     tuned: Sequence[Tensor]
 
+    @cached_property
+    def in_fp32(self) -> list[Tensor]:
+        """The base's values and those of each tuned model, (values,), fp32; read them only."""
+        return [values.float() for values in (self.base, *self.tuned)]
+
+    @cached_property
     def vectors(self) -> list[Tensor]:
-        """The task vectors τ = θ_tuned − θ_base, in fp32."""
-        base = self.base.float()
-        return [tuned.float() - base for tuned in self.tuned]
+        """The task vectors τ = θ_tuned − θ_base, (values,), fp32; read them only."""
+        base, *tuned = self.in_fp32
+        return [values - base for values in tuned]
 
 
 class Pieces(Protocol):
@@ -60,6 +68,9 @@ class Pieces(Protocol):
 
     def positions(self, piece: Piece) -> Tensor:
         """Flat positions of a piece's values in the whole tensor, (values,), int64."""
+
+    def sample(self) -> Piece | None:
+        """Values from all over the tensor, which is on the CPU and in no other process; None: count them all."""
 
 
 Merge = Callable[[Pieces], Callable[[Piece], Tensor]]
@@ -110,50 +121,17 @@ class FilePieces:
         """See `Pieces.positions`."""
         return torch.arange(piece.start, piece.start + len(piece.base))
 
-
-class TensorPieces:
-    """A tensor in memory, or this process's shard of it.
-
-    Args:
-        name: of the tensor.
-        base: its values in the base.
-        tuned: its values in the tuned models, sharded alike.
-    """
-
-    def __init__(self, name: str, base: Tensor, tuned: Sequence[Tensor]) -> None:
-        self.name = name
-        self.models = len(tuned)
-        self.numel = base.numel()
-        self.shared = isinstance(base, DTensor)
-        self.first = not self.shared or holds_first(base)
-        self._whole = base
-        self._flat = [local(tensor).detach().reshape(-1) for tensor in (base, *tuned)]
-
-    def __iter__(self) -> Iterator[Piece]:
-        for start in range(0, len(self._flat[0]), LENGTH):
-            base, *tuned = (values[start : start + LENGTH] for values in self._flat)
-            yield Piece(start, base, tuned)
-
-    def positions(self, piece: Piece) -> Tensor:
-        """See `Pieces.positions`."""
-        return global_index(self._whole, piece.start, len(piece.base), piece.base.device)
-
-
-@torch.no_grad()
-def merge_(target: Tensor, base: Tensor, merge: Merge, name: str) -> None:
-    """Makes of a tuned tensor its merge with the base, in place and on this process's part.
-
-    Args:
-        target: the tuned values; the merged ones afterwards.
-        base: the values that the task vector is taken from, sharded alike.
-        merge: what to do.
-        name: of the tensor.
-    """
-    mine = local(target)
-    pieces = TensorPieces(name, base, [target])
-    merged = map(merge(pieces), pieces)
-    if mine.numel():
-        mine.copy_(torch.cat(list(merged)).view(mine.shape))
+    def sample(self) -> Piece | None:
+        """See `Pieces.sample`."""
+        if self.numel < 4 * _RUNS[0] * _RUN:  # all of them cost no more
+            return None
+        runs = min(max(_RUNS[0], self.numel >> 17), _RUNS[1])
+        starts = range(0, self.numel - _RUN, self.numel // runs)
+        base, *tuned = (
+            torch.cat([model.part(self.name, start, start + _RUN) for start in starts])
+            for model in self._models
+        )
+        return Piece(0, base, tuned)
 
 
 def landed(piece: Piece, vectors: Sequence[Tensor], change: Tensor) -> Tensor:
@@ -167,7 +145,12 @@ def landed(piece: Piece, vectors: Sequence[Tensor], change: Tensor) -> Tensor:
     Returns:
         (values,): the tuned model's own where a value keeps all of its change, the base's own where it keeps none.
     """
-    merged = torch.where(change == 0, piece.base, (piece.base.float() + change).to(piece.base.dtype))
+    none = equal(change, 0.0)
+    if len(vectors) == 1 and count(none | equal(change, vectors[0])) == len(none):
+        return chosen(none, piece.base, piece.tuned[0])
+    merged = (piece.in_fp32[0] + change).to(piece.base.dtype)
+    merged = chosen(none, piece.base, merged) if count(none) else merged
     for tuned, vector in zip(piece.tuned, vectors, strict=True):
-        merged = torch.where((change == vector) & (vector != 0), tuned, merged)
+        whole = equal(change, vector) & ~none
+        merged = chosen(whole, tuned, merged) if count(whole) else merged
     return merged

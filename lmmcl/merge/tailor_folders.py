@@ -145,10 +145,10 @@ class _Tailor:
 
 def _salient(tensor: Pieces, keep: float) -> Callable[[Piece], Tensor]:
     """The base with the largest values of a change, as they are."""
-    kept = most(tensor, keep)
+    ((largest,),) = most(tensor, keep)
 
     def merged(piece: Piece) -> Tensor:
-        vectors = piece.vectors()
-        return landed(piece, vectors, trimmed(vectors[0], kept, partial(tensor.positions, piece)))
+        patch = trimmed(piece.vectors[0], largest, partial(tensor.positions, piece))
+        return landed(piece, piece.vectors, patch)
 
     return merged

@@ -19,8 +19,7 @@ def task_arithmetic(tensor: Pieces, weight: float) -> Callable[[Piece], Tensor]:
     """
 
     def merged(piece: Piece) -> Tensor:
-        vectors = piece.vectors()
-        return landed(piece, vectors, weight * total(vectors))
+        return landed(piece, piece.vectors, scaled(total(piece.vectors), weight))
 
     return merged
 
@@ -28,3 +27,8 @@ def task_arithmetic(tensor: Pieces, weight: float) -> Callable[[Piece], Tensor]:
 def total(vectors: list[Tensor]) -> Tensor:
     """Their sum, in the order given."""
     return vectors[0] if len(vectors) == 1 else torch.stack(vectors).sum(0)
+
+
+def scaled(change: Tensor, weight: float) -> Tensor:
+    """λ times a change, which stays as it is where λ is 1."""
+    return change if weight == 1.0 else weight * change

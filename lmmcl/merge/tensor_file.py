@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,6 +20,8 @@ from lmmcl.tensor_layout import DTYPES, header, memory_of
 
 _LONGEST_HEADER = 100_000_000
 """Bytes; safetensors itself takes no longer one."""
+_FLUSHED = 1 << 28
+"""Bytes after which a file is brought to disk while more are computed, so that its end waits for few."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,9 @@ class TensorFileWriter:
         self._places, end = {}, len(head)
         for key, (dtype, shape) in tensors.items():
             self._places[key], end = end, end + math.prod(shape) * dtype.itemsize
-        self._left, self._lock = end, Lock()
+        self._left, self._lock, self._flushed = end, Lock(), end
+        self._flusher = ThreadPoolExecutor(1)
+        self._flushing: Future[None] | None = None
         self._next = len(head)
         self._file: BinaryIO = open(path, "wb", buffering=0)  # noqa: SIM115 - closed as the block ends
         self._write(memoryview(head), 0)
@@ -132,15 +137,23 @@ class TensorFileWriter:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Brings all to disk, unless the block failed; every value that the header promises must have come."""
-        with self._file:
+        with self._file, self._flusher:
             if error is None:
                 if self._left:
                     raise ValueError(f"{self._left} bytes of {self._file.name} were not written")
+                if self._flushing is not None:
+                    self._flushing.result()
                 os.fsync(self._file.fileno())
 
     def _write(self, data: memoryview, at: int) -> int:
         with self._lock:
             self._left -= len(data)
+            resting = self._flushing is None or self._flushing.done()
+            if resting and self._flushed - self._left > _FLUSHED:
+                if self._flushing is not None:
+                    self._flushing.result()  # a failure is told once
+                self._flushed = self._left
+                self._flushing = self._flusher.submit(os.fsync, self._file.fileno())
         while data:
             count = os.pwrite(self._file.fileno(), data, at)
             data, at = data[count:], at + count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,10 +10,9 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from lmmcl.merge.counter import words
-from lmmcl.weights import global_index, holds_first
+from lmmcl.merge.lanes import above, at_least, count, equal, places
 
 _LENGTH = 1 << 22
 _LOW_BITS = 15
@@ -44,10 +44,11 @@ class Largest:
         """Which of a part's values are among them, bool, (values,)."""
         size = values.abs()
         if self.word is None:
-            return size >= self.magnitude
-        held, equal = size > self.magnitude, size == self.magnitude
-        if bool(equal.any()):
-            held[equal] = _words(positions()[equal]) >= self.word
+            return at_least(size, self.magnitude)
+        held, same = above(size, self.magnitude), equal(size, self.magnitude)
+        if count(same):
+            where = places(same)
+            held[where] = words_at(positions()[where]) >= self.word
         return held
 
 
@@ -73,8 +74,8 @@ def largest(
     inside = (bits[(bits >> _LOW_BITS) == high] & ((1 << _LOW_BITS) - 1) for bits in map(_bits, values()))
     low, k, equal = _bin_of(_count(inside, shared), k)
     magnitude = float(torch.tensor(high << _LOW_BITS | low, dtype=torch.int32).view(torch.float32))
-    if k == equal or (magnitude == 0 and not zeros):
-        return Largest(magnitude)
+    if k == equal or math.isnan(magnitude) or (magnitude == 0 and not zeros):
+        return Largest(magnitude)  # of values that are no numbers none is held
     return Largest(magnitude, _least_word(parts, magnitude, k, shared))
 
 
@@ -89,9 +90,14 @@ def kept_values(scores: Tensor, keep: float, whole: Tensor) -> Tensor:
     Returns:
         bool, of the shape of the scores.
     """
-    count = share_of(keep, whole.numel())
-    if count in (0, whole.numel()):
-        return torch.full_like(scores, count > 0, dtype=torch.bool)
+    # Here, because a merge of files needs no shards, which are half as long to import as torch.
+    from torch.distributed.tensor import DTensor
+
+    from lmmcl.weights import global_index, holds_first
+
+    k = share_of(keep, whole.numel())
+    if k in (0, whole.numel()):
+        return torch.full_like(scores, k > 0, dtype=torch.bool)
     flat = scores.reshape(-1)
 
     def parts() -> Iterator[Part]:
@@ -101,7 +107,7 @@ def kept_values(scores: Tensor, keep: float, whole: Tensor) -> Tensor:
 
     # Where several processes hold the same part, the first of them counts it.
     counted = parts if holds_first(whole) or not isinstance(whole, DTensor) else tuple
-    found = largest(counted, count, isinstance(whole, DTensor), zeros=True)
+    found = largest(counted, k, isinstance(whole, DTensor), zeros=True)
     none = torch.zeros_like(flat[:0], dtype=torch.bool)  # all that a process without a part has
     return torch.cat([none, *(found.holds(*part) for part in parts())]).view(scores.shape)
 
@@ -116,7 +122,7 @@ def _least_word(parts: Callable[[], Iterable[Part]], magnitude: float, k: int, s
     found = shift = 0
     for shift in _DIGITS:
         digits = (
-            _digit(_words(positions()[values.abs() == magnitude]), shift, found)
+            _digit(words_at(positions()[values.abs() == magnitude]), shift, found)
             for values, positions in parts()
         )
         digit, k, equal = _bin_of(_count(digits, shared), k)
@@ -126,7 +132,8 @@ def _least_word(parts: Callable[[], Iterable[Part]], magnitude: float, k: int, s
     return found << shift
 
 
-def _words(positions: Tensor) -> Tensor:
+def words_at(positions: Tensor) -> Tensor:
+    """By which values of one magnitude are ordered, int64, (values,): words of their positions."""
     return words(positions, "largest")
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from lmmcl.merge.bracket import seen_once
+from lmmcl.merge.lanes import above, kept
 from lmmcl.merge.pieces import Piece, Pieces, landed
-from lmmcl.merge.threshold import ALL, NONE, Largest, largest, share_of
+from lmmcl.merge.task_arithmetic import scaled
+from lmmcl.merge.threshold import ALL, NONE, Largest, Part, largest, share_of
 
 
 @dataclass
@@ -40,48 +43,54 @@ class Ballot:
         """Adds a trimmed task vector; zeros do not vote."""
         self.positive += vector.clamp(min=0)
         self.negative += vector.clamp(max=0)
-        self.positives += vector > 0
-        self.negatives += vector < 0
+        self.positives += above(vector, 0.0)
+        self.negatives += above(-vector, 0.0)
 
     def mean(self) -> Tensor:
         """The mean of the values whose sign has the greater sum; 0 where the sums are equal."""
         balance = self.positive + self.negative
         up = self.positive / self.positives.clamp(min=1)
         down = self.negative / self.negatives.clamp(min=1)
-        return torch.where(balance > 0, up, torch.where(balance < 0, down, 0.0))
+        return kept(above(balance, 0.0), up) + kept(above(-balance, 0.0), down)
 
 
-def most(tensor: Pieces, keep: float, which: int = 0) -> Largest:
-    """The largest values of a task vector; zeros, which change nothing, do not count.
+def most(tensor: Pieces, *shares: float) -> list[list[Largest]]:
+    """The largest values of each task vector; zeros, which change nothing, do not count.
 
     Args:
         tensor: with task vectors.
-        keep: share to keep, in [0, 1].
-        which: of the task vectors.
+        shares: to keep, each in [0, 1].
+
+    Returns:
+        by task vector and share.
     """
-    count = share_of(keep, tensor.numel)
-    if count == 0:
-        return NONE
-    if count >= tensor.numel:
-        return ALL
-    return largest(
-        lambda: (
-            (piece.vectors()[which], partial(tensor.positions, piece)) for piece in tensor if tensor.first
-        ),
-        count,
-        tensor.shared,
-    )
+    counts = [min(share_of(share, tensor.numel), tensor.numel) for share in shares]
+    plain = {0: NONE, tensor.numel: ALL}
+    ranks = sorted({rank for rank in counts if rank not in plain})
+    found = (seen_once(tensor, ranks) if ranks else None) or [{} for _ in range(tensor.models)]
+    for which, held in enumerate(found):
+        for rank in ranks:
+            if rank not in held:
+                held[rank] = largest(partial(_parts, tensor, which), rank, tensor.shared)
+    return [[plain.get(rank) or held[rank] for rank in counts] for held in found]
 
 
-def trimmed(vector: Tensor, kept: Largest, positions: Callable[[], Tensor]) -> Tensor:
+def _parts(tensor: Pieces, which: int) -> Iterator[Part]:
+    """A task vector's values and places."""
+    if tensor.first:
+        for piece in tensor:
+            yield piece.vectors[which], partial(tensor.positions, piece)
+
+
+def trimmed(vector: Tensor, of: Largest, positions: Callable[[], Tensor]) -> Tensor:
     """A task vector with its largest values only.
 
     Args:
         vector: some of its values, (values,).
-        kept: which those are.
+        of: which those are.
         positions: gives the places of the values, see `lmmcl.merge.pieces.Pieces.positions`.
     """
-    return torch.where(kept.holds(vector, positions), vector, 0.0)
+    return kept(of.holds(vector, positions), vector)
 
 
 def ties(tensor: Pieces, keep: float, weight: float) -> Callable[[Piece], Tensor]:
@@ -95,13 +104,16 @@ def ties(tensor: Pieces, keep: float, weight: float) -> Callable[[Piece], Tensor
         keep: share of each task vector's values to keep, those of largest magnitude, in [0, 1].
         weight: λ.
     """
-    kept = [most(tensor, keep, which) for which in range(tensor.models)]
+    limits = most(tensor, keep)
 
     def merged(piece: Piece) -> Tensor:
-        vectors = piece.vectors()
-        ballot = Ballot.empty(vectors[0])
-        for vector, largest_of in zip(vectors, kept, strict=True):
-            ballot.cast_(trimmed(vector, largest_of, partial(tensor.positions, piece)))
-        return landed(piece, vectors, weight * ballot.mean())
+        vectors, positions = piece.vectors, partial(tensor.positions, piece)
+        votes = [trimmed(vector, of, positions) for vector, (of,) in zip(vectors, limits, strict=True)]
+        if len(votes) == 1:  # its own mean
+            return landed(piece, vectors, scaled(votes[0], weight))
+        ballot = Ballot.empty(votes[0])
+        for vote in votes:
+            ballot.cast_(vote)
+        return landed(piece, vectors, scaled(ballot.mean(), weight))
 
     return merged

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from lmmcl.merge.pieces import Piece, Pieces
@@ -22,8 +21,7 @@ def wise_ft(tensor: Pieces, alpha: float) -> Callable[[Piece], Tensor]:
         (tuned,) = piece.tuned
         if alpha in (0.0, 1.0):
             return piece.base if alpha else tuned
-        # In fp32 copies: α θ_base + (1 − α) θ_tuned, without a third tensor for each step.
-        mine, other = piece.base.to(torch.float32, copy=True), tuned.to(torch.float32, copy=True)
-        return mine.mul_(alpha).add_(other.mul_(1.0 - alpha)).to(tuned.dtype)
+        base, other = piece.in_fp32
+        return (base * alpha).add_(other * (1.0 - alpha)).to(tuned.dtype)
 
     return merged

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lmmcl.disk import disk_need, free_bytes
 from lmmcl.mitigation import StageCallback
 from lmmcl.optim.trained_bytes import PLAIN, TrainedBytes
 from lmmcl.preflight.finding import Finding
+from lmmcl.sequence.disk import disk_need, free_bytes
 from lmmcl.structure.recipe_table import size_text
 from lmmcl.structure.widths import Widths
 

@@ -1,25 +1,33 @@
 """Memory and time of a streamed merge, beside copying one of the checkpoints and reading the other.
 
-    python -m tests.benchmarks.merge [--gigabytes 2] [--method ties ...] [--repeats 3] [--folder DIR]
+    python -m tests.benchmarks.merge [--gigabytes 2] [--method ties ...] [--rounds 3] [--folder DIR]
 
-Two random bf16 checkpoints of a 7-billion-parameter language model's shapes (fewer layers), in shards of 1 GB. Merges
-and copies alternate, all files warm in the page cache; memory is the largest resident set of the whole process.
+Two random bf16 checkpoints of a 7-billion-parameter language model's shapes (fewer layers), in shards of 1 GB. In
+every round each method's merge stands beside a copy and a reading of its own; the ratio is the median over these
+pairs. Each part begins alike: both checkpoints are in the page cache, nothing waits to be written, and memory that was
+freed has gone back to the host of a virtual machine, as it does within seconds and is then slow to get again. A merge's
+seconds begin with the start of Python and end with all on disk; a copy's end in the page cache. Memory is the largest
+resident set of the whole process.
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from lmmcl.merge.tensor_file import TensorFileWriter
+from tests.benchmarks.machine import machine
 
+_REST = 5.0
 SHARD = 1_000_000_000
 WIDTH, INNER, NARROW, WORDS = 3584, 18944, 512, 65536
 """Qwen2-7B's widths; fewer words, so that a small checkpoint is not all embedding."""
@@ -71,15 +79,29 @@ def write(folder: Path, size: int, seed: int) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": placed}))
 
 
-def copied(source: Path, to: Path, other: Path) -> float:
-    """Seconds of ``cp --reflink=never`` of a checkpoint and of reading another."""
-    start = time.perf_counter()
-    subprocess.run(["cp", "-r", "--reflink=never", source, to], check=True)
-    for file in sorted(other.glob("*.safetensors")):
+def settle(*folders: Path) -> None:
+    """Lets every timed part begin alike."""
+    for folder in folders:
+        read(folder)
+    os.sync()
+    time.sleep(_REST)
+
+
+def read(folder: Path) -> None:
+    """Reads a checkpoint, and keeps nothing."""
+    for file in sorted(folder.glob("*.safetensors")):
         with open(file, "rb", buffering=0) as held:
             while held.read(1 << 24):
                 pass
-    return time.perf_counter() - start
+
+
+def copied(source: Path, to: Path, other: Path) -> tuple[float, float]:
+    """Seconds of ``cp --reflink=never`` of a checkpoint, and of reading another."""
+    start = time.perf_counter()
+    subprocess.run(["cp", "-r", "--reflink=never", source, to], check=True)
+    middle = time.perf_counter()
+    read(other)
+    return middle - start, time.perf_counter() - middle
 
 
 _COMMAND = """
@@ -114,7 +136,7 @@ def main() -> None:
     parser.add_argument(
         "--method", nargs="+", default=["task_arithmetic", "ties", "dare", "breadcrumbs", "wise_ft"]
     )
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path)
     words = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=words.folder))
@@ -122,21 +144,36 @@ def main() -> None:
         base, tuned, to = folder / "base", folder / "tuned", folder / "to"
         for place, seed in ((base, 0), (tuned, 1)):
             write(place, int(words.gigabytes * 1e9), seed)
-        copies: list[float] = []
-        found: dict[str, list[tuple[float, int, str]]] = {method: [] for method in words.method}
-        for _ in range(words.repeats):
+        copies: dict[str, list[tuple[float, float]]] = {method: [] for method in words.method}
+        merges: dict[str, list[tuple[float, int, str]]] = {method: [] for method in words.method}
+        for number in range(words.rounds):
             for method in words.method:
-                copies.append(copied(base, to, tuned))
-                shutil.rmtree(to)
-                found[method].append(merged(base, tuned, to, method))
-                shutil.rmtree(to)
-        copy = statistics.median(copies)
-        print(f"cp --reflink=never and reading: {copy:.1f} s, median of {len(copies)}")
-        for method, runs in found.items():
-            seconds, memory = statistics.median(run[0] for run in runs), max(run[1] for run in runs)
-            print(f"{method}: {seconds:.1f} s ({seconds / copy:.2f} x), {memory / 1e6:.0f} MB")
+                for part in ("copy", "merge") if number % 2 == 0 else ("merge", "copy"):
+                    settle(base, tuned)
+                    if part == "copy":
+                        copies[method].append(copied(base, to, tuned))
+                    else:
+                        merges[method].append(merged(base, tuned, to, method))
+                    shutil.rmtree(to)
+        print(f"{machine()}; {words.rounds} rounds")
+        print(f"{'':16} {'merge':>8} {'copy':>8} {'read':>8} {'ratio':>18} {'memory':>8}")
+        for method, runs in merges.items():
+            print(_line(method, runs, copies[method]))
     finally:
         shutil.rmtree(folder)
+
+
+def _line(
+    method: str, merges: Sequence[tuple[float, int, str]], copies: Sequence[tuple[float, float]]
+) -> str:
+    """Medians of a method and of the copies beside it; the ratio with its range."""
+    ratios = sorted(run[0] / sum(copy) for run, copy in zip(merges, copies, strict=True))
+    seconds = [statistics.median(column) for column in zip(*copies, strict=True)]
+    merge, memory = statistics.median(run[0] for run in merges), max(run[1] for run in merges)
+    return (
+        f"{method:16} {merge:6.1f} s {seconds[0]:6.1f} s {seconds[1]:6.1f} s "
+        f"{statistics.median(ratios):5.2f} ({ratios[0]:.2f} – {ratios[-1]:.2f}) {memory / 1e6:5.0f} MB"
+    )
 
 
 if __name__ == "__main__":

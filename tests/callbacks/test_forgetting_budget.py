@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText
 from typing_extensions import override
 
-import lmmcl.sequence
+import lmmcl.sequence.task_sequence
 from lmmcl import ContinualLMM, StageCallback, Task
 from lmmcl.callbacks import EMA, ForgettingBudget, HeldOutEvaluation, WiSEFT
 from lmmcl.conflicts import check_conflicts
@@ -165,7 +165,7 @@ def test_it_says_what_the_budget_cost_and_that_nothing_stays_within_it(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(lmmcl.sequence, "rank_zero_info", said.append)
+    monkeypatch.setattr(lmmcl.sequence.task_sequence, "rank_zero_info", said.append)
     budget = Graded(5.0, alphas=[0.5], measure_before=False)
     budget._losses = {0.0: 9.0, 0.5: 7.0, 1.0: 8.0}
     first_stage(checkpoint, tmp_path, budget)

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
 
-import lmmcl.sequence
+import lmmcl.sequence.task_sequence
 from lmmcl import ContinualLMM, Task, TaskSequenceDataModule
 from lmmcl.callbacks import GPM
 from lmmcl.callbacks.gpm import extended, projected
@@ -142,7 +142,7 @@ def test_what_is_no_weight_of_a_linear_layer_stays_from_the_second_task_on_and_i
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(lmmcl.sequence, "rank_zero_info", said.append)
+    monkeypatch.setattr(lmmcl.sequence.task_sequence, "rank_zero_info", said.append)
     gpm = Watched(epsilon=0.9, samples=4)
     fit(checkpoint, tmp_path, gpm, "full")
     bases, before, after = gpm._seen[1]

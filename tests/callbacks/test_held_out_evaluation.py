@@ -23,7 +23,7 @@ from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.mitigation import StageCallback
 from lmmcl.position import Stage
-from lmmcl.probe import first_answer_tokens
+from lmmcl.probing.probe import first_answer_tokens
 from lmmcl.run.checkpoint import write_manifest
 from tests.tiny import tiny_checkpoint
 from tests.toy import ToySource, toy_data, toy_module, toy_task, toy_trainer

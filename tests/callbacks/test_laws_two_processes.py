@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lmmcl.resume import BASE
 from lmmcl.run.run_folder import RunFolder
+from lmmcl.sequence.resume import BASE
 from tests.callbacks.laws import (
     ROUNDING,
     ROWS,

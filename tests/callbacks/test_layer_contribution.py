@@ -10,7 +10,7 @@ import lmmcl.callbacks.layer_contribution as layer_contribution
 from lmmcl.callbacks import LayerContribution
 from lmmcl.callbacks.layer_contribution import _mean_of_samples, grams_of, logit_distance
 from lmmcl.errors import UserError
-from lmmcl.probe import answer_batches, head_weight
+from lmmcl.probing.probe import answer_batches, head_weight
 from tests.callbacks.probed import probed
 
 TOKENS, WIDTH, WORDS = 5, 8, 33

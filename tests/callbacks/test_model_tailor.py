@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, StageCallback, Task
-from lmmcl.calibration import draw_rows
 from lmmcl.callbacks import ModelTailor
 from lmmcl.errors import UserError
 from lmmcl.merge.layer_inputs import second_moments
+from lmmcl.probing.calibration import draw_rows
 from tests.callbacks.laws import law_fit
 from tests.tiny import tiny_checkpoint
 

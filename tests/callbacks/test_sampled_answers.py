@@ -72,7 +72,7 @@ def test_nothing_is_generated_where_the_stage_was_measured_and_the_same_is_said_
         calls.append(1)
         return generate(*arguments)
 
-    monkeypatch.setattr("lmmcl.probe.generate", counted)
+    monkeypatch.setattr("lmmcl.probing.probe.generate", counted)
     # The answers in a batch of their own, of a run that measures nothing; the base model's are compared.
     module = toy_module(tiny, tmp_path)
     probe = SampledAnswers(samples=3, tasks=["first", "held"], picture_size=16)

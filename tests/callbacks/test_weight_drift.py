@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-import lmmcl.sequence
+import lmmcl.sequence.task_sequence
 from lmmcl import Mitigation
 from lmmcl.callbacks import LoRA, MoE, WeightDrift, weight_drift
 from lmmcl.callbacks.weight_drift import change_ranks, ranks, spread, squares
@@ -145,7 +145,7 @@ def test_what_stays_beside_the_weights_is_said_not_to_be_seen(
     beside: Mitigation, unseen: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(lmmcl.sequence, "rank_zero_info", said.append)
+    monkeypatch.setattr(lmmcl.sequence.task_sequence, "rank_zero_info", said.append)
     probed_fit(tiny, tmp_path, [beside, WeightDrift(matrices=0)])
     (log,) = read_probes(tmp_path)
     groups = [group for group, moved in log.at_stages[-1].values.items() if not moved]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import override
 
-import lmmcl.sequence
+import lmmcl.sequence.task_sequence
 from lmmcl import ContinualLMM, Task, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
 from lmmcl.callbacks.wise_ft import best, merit
@@ -112,7 +112,7 @@ def test_a_sweep_takes_the_merge_that_the_rule_says_and_tells_all_scores(
     before, after = Look("before"), Look("after")
     merged = WiSEFT(alpha=[0.6, 0.0, 0.3], keep=0.7, measure_before=False)
     said: list[str] = []
-    monkeypatch.setattr(lmmcl.sequence, "rank_zero_info", said.append)
+    monkeypatch.setattr(lmmcl.sequence.task_sequence, "rank_zero_info", said.append)
     law_fit(checkpoint, tmp_path, [before, merged, after])
     rows = Choices(tmp_path, "WiSEFT").read()
     assert [(row.stage, row.name) for row in rows] == [(1, "01-first"), (2, "02-second"), (3, "03-third")]

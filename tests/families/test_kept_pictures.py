@@ -13,7 +13,7 @@ from lmmcl.evaluation.kept_features import KeptFeatures
 from lmmcl.losses import cross_entropy
 from lmmcl.outputs.forward import AnswerForward
 from lmmcl.outputs.row_features import RowFeatures
-from lmmcl.row_proof import prove_rows
+from lmmcl.sequence.row_proof import prove_rows
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.picture_path import PicturePath
 from lmmcl.structure.recipe import Recipe

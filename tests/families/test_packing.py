@@ -15,7 +15,7 @@ from lmmcl.errors import UserError
 from lmmcl.losses import cross_entropy
 from lmmcl.outputs.forward import AnswerForward
 from lmmcl.outputs.token_outputs import TokenOutputs
-from lmmcl.packing_proof import prove_packing
+from lmmcl.sequence.packing_proof import prove_packing
 from tests.families.conftest import Kit
 
 REFUSED = {

@@ -79,14 +79,25 @@ def test_a_tuned_model_may_be_given_as_its_adapter(tiny: Path, tmp_path: Path) -
         ({"peft_type": "IA3"}, "is an adapter of type IA3; only LORA can be folded"),
         ({"use_dora": True}, "uses use_dora, so it is no sum"),
         ({"init_lora_weights": "pissa_niter_4"}, "uses init_lora_weights: pissa_niter_4, so it is no sum"),
+        ({"lora_alpha": None}, "adapter_config.json: lora_alpha must be a number, .*got None"),
+        (
+            {"alpha_pattern": {"up(": 3}},
+            r"adapter_config.json: alpha_pattern must hold regular expressions \(.*got 'up\('",
+        ),
+        (
+            {"rank_pattern": {"[a": 3}},
+            r"adapter_config.json: rank_pattern must hold regular expressions \(.*got '\[a'",
+        ),
+        ({"alpha_pattern": {"up": "a"}}, "alpha_pattern must map regular expressions to numbers, got {'up'"),
     ],
 )
-def test_what_is_no_sum_with_the_base_is_refused(
+def test_what_is_no_sum_with_the_base_or_makes_no_sense_is_refused(
     tiny: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     adapter(tiny, tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    told = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in told.items() if value is not None}))
     with pytest.raises(UserError, match=message):
         open_adapter(open_model(tiny), tmp_path / "adapter")
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -199,3 +201,12 @@ def test_it_tells_how_far_it_went(tiny: Path, tuned: Path, tmp_path: Path) -> No
     assert moved.changes == [pytest.approx(float(change.norm()), rel=1e-4)]
     assert moved.distance == pytest.approx(0.25 * moved.changes[0], rel=1e-3)
     assert moved.sentence(["tuned"]).endswith("the norm of the change is 0.25 of tuned's.")
+
+
+def test_what_a_merge_of_files_imports_is_torch_and_little_else() -> None:
+    code = (
+        "import sys, lmmcl.cli.merge, lmmcl.merge.folders, lmmcl.merge.methods as m;"
+        "print([n for n in ('transformers', 'lightning', 'torch.distributed.tensor', 'PIL') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

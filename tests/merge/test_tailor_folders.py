@@ -14,12 +14,12 @@ from transformers import AutoModelForImageTextToText
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, StageCallback, Task
-from lmmcl.calibration import draw_rows
 from lmmcl.callbacks import ModelTailor
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.merge.folders import merge_folders
 from lmmcl.merge.tailor_folders import PURPOSE, check_tuned, tailor_folders
+from lmmcl.probing.calibration import draw_rows
 from lmmcl.weights import copy_, parameters_of
 from tests.callbacks.laws import law_fit, law_weights
 from tests.merge.two_models import SINGLE, tuned_from

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lmmcl.merge.pieces import Merge, TensorPieces
+from lmmcl.merge.pieces import Merge
+from lmmcl.merge.tensor_pieces import TensorPieces
 
 SINGLE = "model.safetensors"
 

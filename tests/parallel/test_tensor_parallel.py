@@ -26,9 +26,9 @@ from transformers.models.llava import LlavaConfig
 from lmmcl.callbacks import OLoRA
 from lmmcl.data_parallel import DATA, TENSOR, arrange, share
 from lmmcl.errors import UserError
-from lmmcl.memory_check import check_memory_settings
 from lmmcl.parallel.strategy import FSDP2Strategy
 from lmmcl.parallel.tensor_parallel import check_plan, cut
+from lmmcl.sequence.memory_check import check_memory_settings
 from lmmcl.weights import global_index, holds_first, is_cut, local
 from tests.tiny import tiny_checkpoint
 from tests.torchrun import torchrun

@@ -8,7 +8,6 @@ import pytest
 
 from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.data.batches.collate import Collator
-from lmmcl.disk import disk_need
 from lmmcl.preflight import cheap, failed
 from lmmcl.preflight.mask import check_mask, pieces
 from lmmcl.preflight.recipes import check_recipes
@@ -16,6 +15,7 @@ from lmmcl.preflight.space import check_space
 from lmmcl.preflight.spread import spread
 from lmmcl.preflight.steps import check_steps
 from lmmcl.preflight.tasks import load_tasks
+from lmmcl.sequence.disk import disk_need
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.recipe_table import on_meta
 from tests.data.processors import FAMILIES, row, say, simple
@@ -83,7 +83,7 @@ def test_a_disk_that_is_too_small_fails_and_one_that_is_tight_warns(
     numel, trained = {"a": 1000, "b": 500}, [{"a": "llm.norm"}, {"b": "llm.norm"}]
     need = disk_need(numel, trained).total
     for free, level in ((2 * need, "ok"), (need + 1, "warning"), (need - 1, "failure")):
-        monkeypatch.setattr("lmmcl.disk.shutil.disk_usage", lambda path, free=free: Usage(free))
+        monkeypatch.setattr("lmmcl.sequence.disk.shutil.disk_usage", lambda path, free=free: Usage(free))
         assert [one.level for one in check_space(tmp_path / "run", numel, trained)] == [level]
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from lmmcl.resume import BASE
 from lmmcl.run.run_folder import RunFolder
+from lmmcl.sequence.resume import BASE
 from tests.test_several_processes import finished, started, steps
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import write_config

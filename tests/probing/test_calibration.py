@@ -9,10 +9,10 @@ from lightning.pytorch import Trainer
 from typing_extensions import override
 
 from lmmcl import ContinualLMM, StageCallback, Task
-from lmmcl.calibration import draw_rows, mean_over_samples
 from lmmcl.errors import UserError
 from lmmcl.losses import cross_entropy
 from lmmcl.outputs.token_outputs import TokenOutputs
+from lmmcl.probing.calibration import draw_rows, mean_over_samples
 from tests.toy import toy_data, toy_module, toy_trainer
 
 

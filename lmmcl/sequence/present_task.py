@@ -11,11 +11,11 @@ from lmmcl.agreement import agreed
 from lmmcl.data.bad_row import write_bad_rows
 from lmmcl.data.row import Row
 from lmmcl.data_parallel import share
-from lmmcl.dry_backward import freeze_what_gets_no_gradient
-from lmmcl.kept_rows import keep_rows
 from lmmcl.model import ContinualLMM
-from lmmcl.packing_proof import prove_packing
 from lmmcl.parallel.strategy import FSDP2Strategy, wrap_again
+from lmmcl.sequence.dry_backward import freeze_what_gets_no_gradient
+from lmmcl.sequence.kept_rows import keep_rows
+from lmmcl.sequence.packing_proof import prove_packing
 from lmmcl.window import JoinedSets
 
 _PROBED = 8

@@ -8,17 +8,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from lmmcl.agreement import agreed
-from lmmcl.decisive import decisive_config
-from lmmcl.disk import check_disk
 from lmmcl.errors import UserError
-from lmmcl.loops import place_loops
-from lmmcl.memory_check import check_memory_settings
 from lmmcl.model import ContinualLMM
 from lmmcl.parallel.peers import Peers
 from lmmcl.parallel.stopping import connect_peers, end_launched
 from lmmcl.run.run_lock import RunLock
-from lmmcl.sequence import TaskSequence
-from lmmcl.trainer_check import check_trainer, drop_default_checkpoint
+from lmmcl.sequence.decisive import decisive_config
+from lmmcl.sequence.disk import check_disk
+from lmmcl.sequence.loops import place_loops
+from lmmcl.sequence.memory_check import check_memory_settings
+from lmmcl.sequence.task_sequence import TaskSequence
+from lmmcl.sequence.trainer_check import check_trainer, drop_default_checkpoint
 
 
 class SequenceDriver(Callback):

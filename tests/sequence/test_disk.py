@@ -11,10 +11,10 @@ from typing_extensions import override
 
 from lmmcl import ContinualLMM
 from lmmcl.callbacks import EMA, EWC, L2SP, MAS, SI, LwF
-from lmmcl.disk import check_disk, disk_need, disk_of, free_bytes
 from lmmcl.errors import UserError
 from lmmcl.mitigation import Mitigation
 from lmmcl.run.saver import KEPT
+from lmmcl.sequence.disk import check_disk, disk_need, disk_of, free_bytes
 from tests.toy import toy_data, toy_module, toy_trainer
 
 
@@ -78,7 +78,7 @@ def test_a_run_that_does_not_fit_is_refused_and_what_it_holds_counts_as_room(
     trainer.fit(module, toy_data())
     check_disk(trainer, module)
     free = 0
-    monkeypatch.setattr("lmmcl.disk.shutil.disk_usage", lambda path: Usage(free))
+    monkeypatch.setattr("lmmcl.sequence.disk.shutil.disk_usage", lambda path: Usage(free))
     with pytest.raises(UserError, match=r"^run: the disk of .*run must have room for .* MiB \(checkpoints"):
         check_disk(trainer, module)
     free = disk_of(module).last
@@ -94,7 +94,7 @@ def test_a_folder_that_is_still_to_be_made_lies_on_the_disk_of_its_parent(
         asked.append(path)
         return disk_usage("/")
 
-    monkeypatch.setattr("lmmcl.disk.shutil.disk_usage", usage)
+    monkeypatch.setattr("lmmcl.sequence.disk.shutil.disk_usage", usage)
     monkeypatch.chdir(tmp_path)
     free_bytes(Path("runs/mine"))
     assert asked == [tmp_path]

@@ -9,16 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from lmmcl import TaskSequenceDataModule, row_proof
+from lmmcl import TaskSequenceDataModule
 from lmmcl.callbacks import LwF
 from lmmcl.data.batches import collate
 from lmmcl.data.batches.mixing import mix
 from lmmcl.evaluation.feature_folder import FeatureFolder
-from lmmcl.kept_rows import _visits
 from lmmcl.outputs import row_features
 from lmmcl.outputs.forward import AnswerForward
 from lmmcl.outputs.row_features import RowFeatures
-from lmmcl.sequence import TaskSequence
+from lmmcl.sequence import row_proof
+from lmmcl.sequence.kept_rows import _visits
+from lmmcl.sequence.task_sequence import TaskSequence
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.picture_path import PicturePath
 from tests.tiny import tiny_checkpoint

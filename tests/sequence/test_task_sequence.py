@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
-import lmmcl.sequence
+import lmmcl.sequence.task_sequence
 from lmmcl import ContinualLMM, Task
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT, held_out_evaluation
 from lmmcl.mitigation import Mitigation, StageCallback
@@ -75,14 +75,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(checkpoint: Path, run: Path, at: int | None, patch: pytest.MonkeyPatch, **options: Any) -> list[str]:
     """Trains the toy sequence; returns the events up to the end or the kill."""
     killer = Killer(at)
-    save = lmmcl.resume.save
+    save = lmmcl.sequence.resume.save
 
     def watched_save(*arguments: Any) -> None:
         killer.tick("before save")
         save(*arguments)
         killer.tick("after save")
 
-    patch.setattr(lmmcl.sequence, "save", watched_save)
+    patch.setattr(lmmcl.sequence.task_sequence, "save", watched_save)
     callbacks = [killer, HeldOutEvaluation(canary_every_n_steps=2), LwF(), WiSEFT(alpha=0.3)]
     module = toy_module(checkpoint, run, checkpoint_every_n_steps=2, **options)
     with contextlib.suppress(Killed):

@@ -17,7 +17,7 @@ from lmmcl.evaluation.kept_outputs import UnkeepableError
 from lmmcl.evaluation.path_state import kernels, path_state, versions
 from lmmcl.model import ContinualLMM
 from lmmcl.outputs.row_features import RowFeatures
-from lmmcl.row_proof import prove_rows
+from lmmcl.sequence.row_proof import prove_rows
 from lmmcl.structure.picture_path import PicturePath
 
 _OFTEN = 2

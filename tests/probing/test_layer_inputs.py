@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 from typing_extensions import override
 
-import lmmcl.layer_inputs
+import lmmcl.probing.layer_inputs
 from lmmcl import ContinualLMM, StageCallback, Task, TaskSequenceDataModule
-from lmmcl.layer_inputs import input_moments, linear_layers
+from lmmcl.probing.layer_inputs import input_moments, linear_layers
 from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 
@@ -88,15 +88,15 @@ def test_linear_layers_are_those_of_towers_and_decoder_but_not_the_head(look: Lo
 def test_few_matrices_at_once_give_the_same(
     look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lmmcl.layer_inputs, "_AT_ONCE", 1)
+    monkeypatch.setattr(lmmcl.probing.layer_inputs, "_AT_ONCE", 1)
     passes: list[int] = []
-    whole = lmmcl.layer_inputs._pass
+    whole = lmmcl.probing.layer_inputs._pass
 
     def counted(module: Any, rows: Any, layers: Any) -> Any:
         passes.append(len(layers))
         return whole(module, rows, layers)
 
-    monkeypatch.setattr(lmmcl.layer_inputs, "_pass", counted)
+    monkeypatch.setattr(lmmcl.probing.layer_inputs, "_pass", counted)
     again = Look()
     data = TaskSequenceDataModule([toy_task("first", 0, max_train_samples=8)], batch_size=8)
     toy_trainer(callbacks=[again]).fit(toy_module(tiny_checkpoint(tmp_path / "tiny"), tmp_path / "run"), data)

@@ -9,9 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lmmcl.agreement import agreed
-from lmmcl.cost_meter import CostMeter
 from lmmcl.data.bad_row import write_bad_rows
-from lmmcl.decisive import decisive_config
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import EvaluationStopped
 from lmmcl.evaluation.matrix import Matrix
@@ -21,15 +19,17 @@ from lmmcl.evaluation.result import TaskResult
 from lmmcl.model import ContinualLMM
 from lmmcl.parallel.stopping import EXIT_CODE, StopSignal
 from lmmcl.position import Phase, Position, Stage
-from lmmcl.present_task import PresentTask
-from lmmcl.proofs import prove_equal, prove_frozen
-from lmmcl.resume import newest, restore_callbacks, restore_model, restore_optimizer, save
 from lmmcl.run.checkpoint import Checkpoint
 from lmmcl.run.log import RunLog
 from lmmcl.run.run_folder import RunFolder
 from lmmcl.run.saver import Saver
 from lmmcl.run.stage_tensors import StageTensors
-from lmmcl.stage_writer import write_stage
+from lmmcl.sequence.cost_meter import CostMeter
+from lmmcl.sequence.decisive import decisive_config
+from lmmcl.sequence.present_task import PresentTask
+from lmmcl.sequence.proofs import prove_equal, prove_frozen
+from lmmcl.sequence.resume import newest, restore_callbacks, restore_model, restore_optimizer, save
+from lmmcl.sequence.stage_writer import write_stage
 from lmmcl.weights import checksums, fingerprint
 
 _LOOKED_AT_EVERY = 20
@@ -41,7 +41,8 @@ class TaskSequence:
 
     A phase that is pending when a run is resumed is finished first, whatever Lightning's counters say: a checkpoint
     written on a task's last batch counts its epoch as complete, and Lightning would fire neither that epoch's end hook
-    nor the next start hook. Callbacks find it as ``module.sequence``; `lmmcl.driver` calls it in Lightning's hooks.
+    nor the next start hook. Callbacks find it as ``module.sequence``; `lmmcl.sequence.driver` calls it in Lightning's
+    hooks.
 
     Attributes:
         position: where it stands.

@@ -13,7 +13,7 @@ from typing_extensions import override
 from lmmcl.data.batches.batch import IGNORED
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
-from lmmcl.probe import answer_batches, first_answer_tokens, held_out_rows, is_power_of_ten
+from lmmcl.probing.probe import answer_batches, first_answer_tokens, held_out_rows, is_power_of_ten
 from tests.callbacks.probed import probed, probed_fit, probes
 from tests.toy import ToySource, toy_data, toy_task
 

@@ -1,0 +1,1 @@
+"""What probes and mitigations read of a model: answers, activations, gradients and logits of rows."""
