@@ -70,7 +70,7 @@ def undisturbed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_with_one_message_and_the_run_goes_on_to_the_same_bytes(
     undisturbed: Path, tiny: Path, tmp_path: Path
 ) -> None:

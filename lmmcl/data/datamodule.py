@@ -42,8 +42,7 @@ class TaskSequenceDataModule(LightningDataModule):
         micro_batch_size: samples per forward on one process, from 1 to ``batch_size``; the gradients of a
             step are accumulated over as many forwards as it takes. None: all of a process's samples in one.
         micro_batch_tokens: instead, tokens per forward on one process, from 1, padding and pictures included: short
-            samples fill the device, and long ones fit. A longer sample has a forward for itself and is told of. Where
-            the vision tower trains or is sharded, the small grey picture counts that a forward without any gets.
+            samples fill the device, and long ones fit. A longer sample has a forward for itself and is told of.
         packing: lay the samples of a forward one after the other instead of padding each. Before training it is proven
             that the model reads them as it does apart.
         seed: seed of the order of training and of the draw by ``max_train_samples``, from 0.
@@ -60,14 +59,11 @@ class TaskSequenceDataModule(LightningDataModule):
             an empty answer, pictures without a place): ``error``, or ``drop``, which leaves it out before training and
             lists it in `bad_rows`.
         scoring: ``robust``, or ``lmms-eval``, which gives the scores that lmms-eval gives.
-        cache_features: keep what vision tower and projector make of pictures, as long as no task trains them. A folder,
-            which other runs may share, or ``true`` for one in the user's cache folder. Of what is measured after every
-            stage it is kept batch by batch: from the second stage on no picture is opened, and answers stay the same,
-            bit for bit. Of a task's rows, where they are met twice or more, it is kept row by row: in the first epoch
-            they pass the tower one at a time, in later ones and other runs not at all; pixels are still prepared. It
-            pays where the tower takes longer than reading features of that size; weights differ by rounding from
-            those without, as with another ``micro_batch_size``. A picture of 729 tokens takes 5 MB with a language
-            model of width 3,584 in bf16.
+        cache_features: keep what vision tower and projector make of pictures while no task trains them. A folder, which
+            other runs may share, or ``true`` for one in the user's cache folder. What is measured after every stage is
+            opened once, and its answers stay the same, bit for bit. Rows that training meets twice or more pass the
+            tower once, one at a time: weights differ by rounding from those without. It pays where the tower takes
+            longer than reading: a picture of 729 tokens takes 5 MB with a language model of width 3,584 in bf16.
         cache_features_gb: most gigabytes of that folder, above 0; what was not used for longest makes room, features of
             training rows before those of what is measured.
         image_roots: folders that rows may name pictures in beside ``image_folder``, or that of their file.

@@ -32,7 +32,7 @@ def words(config: Path, runs: Path, *more: str) -> list[str]:
     return ["sweep", "--config", str(config), *grid, "--runs", str(runs), *SMALL]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_it_runs_what_is_left_goes_on_after_a_kill_and_never_runs_a_finished_run_again(
     config: Path, tmp_path: Path
 ) -> None:
