@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import lru_cache
+from threading import RLock
 from typing import Any, TextIO, cast
 
 from typing_extensions import override
@@ -17,7 +18,7 @@ MARK = "[redacted]"
 _SHORTEST = 8
 """Letters from which the value of a variable of the environment is taken for a secret, and looked for everywhere."""
 _VARIABLE = re.compile(
-    r"(PASSWORD|PASSWD|PASSPHRASE|(^|_)(TOKEN|SECRET|PASS|PAT|API_?KEY|SECRET_ACCESS_KEY|ACCESS_KEY_ID|PRIVATE_KEY))$",
+    r"(PASSWORD|PASSWD|PASSPHRASE|(^|_)(TOKEN|SECRET|PASS|PAT|API_?KEY|ACCESS_KEY_ID|(SECRET|ACCESS|ACCOUNT|SIGNING|ENCRYPTION|PRIVATE)_KEY))$",
     re.IGNORECASE,
 )
 _WORD = (
@@ -41,7 +42,7 @@ _ISSUED = re.compile(
     r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|[rs]k_(?:live|test)_\w{10,}"
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{10,}|xapp-[\w-]{10,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{30,}|ya29\.[\w-]{20,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|nvapi-[\w-]{30,}"
-    r"|gsk_[A-Za-z0-9]{30,}|r8_[A-Za-z0-9]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"
+    r"|gsk_[A-Za-z0-9]{30,}|r8_[A-Za-z0-9]{30,}|(?<![\w-])eyJ[\w-]{8,4096}\.eyJ[\w-]{8,4096}\.[\w-]*)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]+(?:-----END [A-Z ]*PRIVATE KEY-----)?"
 )
 """Secrets that are known by their look: those of the hub, of clouds and of the usual services."""
@@ -114,8 +115,13 @@ def redacted_output() -> Iterator[None]:
     """Whatever is printed, logged or warned of inside, by anybody, loses its secrets on the way out."""
     import sys
 
-    with redirect_stdout(_Redacting.over(sys.stdout)), redirect_stderr(_Redacting.over(sys.stderr)):
-        yield
+    streams = _Redacting.over(sys.stdout), _Redacting.over(sys.stderr)
+    with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
+        try:
+            yield
+        finally:
+            for stream in streams:
+                stream.flush()
 
 
 class _Redacting(io.TextIOBase):
@@ -123,6 +129,8 @@ class _Redacting(io.TextIOBase):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._held: list[str] = []
+        self._lock = RLock()
 
     @classmethod
     def over(cls, stream: TextIO) -> TextIO:
@@ -130,7 +138,14 @@ class _Redacting(io.TextIOBase):
 
     @override
     def write(self, text: str) -> int:
-        self._stream.write(redacted(text))
+        """Line by line: a secret and its name may come one after the other."""
+        with self._lock:
+            self._held.append(text)
+            if "\n" in text or "\r" in text:
+                said = "".join(self._held)
+                end = max(said.rfind("\n"), said.rfind("\r")) + 1
+                self._held = [said[end:]]
+                self._stream.write(redacted(said[:end]))
         return len(text)
 
     @override
@@ -140,7 +155,10 @@ class _Redacting(io.TextIOBase):
 
     @override
     def flush(self) -> None:
-        self._stream.flush()
+        with self._lock:
+            said, self._held = "".join(self._held), []
+            self._stream.write(redacted(said))
+            self._stream.flush()
 
     @override
     def isatty(self) -> bool:

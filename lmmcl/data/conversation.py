@@ -265,7 +265,8 @@ def _picture(source: Any, folder: PictureRoots, where: str) -> ImageSource:
         )
     if source.startswith(("http://", "https://", "data:")):
         raise RowError(
-            where, f"a picture must be a file on disk, got {redacted(source)[:60]!r}; download it first."
+            where,
+            f"a picture must be a file on disk, got {redacted(source[:2000])[:60]!r}; download it first.",
         )
     if not folder.roots:
         raise RowError(

@@ -69,7 +69,10 @@ def _results(folder: Path) -> list[TaskResult]:
             raise ValueError(f"{file} is missing, or its index damaged") from error
         if not whole:
             raise ValueError(f"{file} is damaged")
-        found.append(TaskResult.from_jsonl(task, data))
+        try:
+            found.append(TaskResult.from_jsonl(task, data))
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"{file} was written by another version of lmmcl ({error})") from error
     return found
 
 

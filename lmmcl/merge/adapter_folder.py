@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -89,10 +90,14 @@ class _Fold:
 
     def change(self, begin: int, end: int) -> Tensor:
         """Rows of s B A, (end − begin, width), in fp32."""
-        first, second = (e.read().reshape(e.shape).float() for e in (self.first, self.second))
+        rank, words = self.first.shape
         if self.transposed:  # (r, words) and (width, r)
-            first, second = second.T, first.T
-        return second[begin:end] @ first * self.scale
+            columns = [self.first.read(i * words + begin, i * words + end) for i in range(rank)]
+            second = self.second.read().reshape(self.second.shape).float()
+            return torch.stack(columns).float().T @ second.T * self.scale
+        first = self.first.read().reshape(self.first.shape).float()
+        rows = self.second.read(begin * rank, end * rank).reshape(-1, rank).float()
+        return rows @ first * self.scale
 
 
 class _Adapted(ModelFolder):

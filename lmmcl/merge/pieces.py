@@ -140,11 +140,14 @@ def landed(piece: Piece, vectors: Sequence[Tensor], change: Tensor) -> Tensor:
     Args:
         piece: of base and tuned values.
         vectors: the task vectors.
-        change: what is to be added, (values,).
+        change: what is to be added, (values,) or, as all else, in the shape of the tensor.
 
     Returns:
-        (values,): the tuned model's own where a value keeps all of its change, the base's own where it keeps none.
+        like ``change``: the tuned model's own where a value keeps all of its change, the base's where it keeps none.
     """
+    if change.dim() != 1:
+        flat = Piece(piece.start, piece.base.flatten(), [tuned.flatten() for tuned in piece.tuned])
+        return landed(flat, [vector.flatten() for vector in vectors], change.flatten()).view(change.shape)
     none = equal(change, 0.0)
     if len(vectors) == 1 and count(none | equal(change, vectors[0])) == len(none):
         return chosen(none, piece.base, piece.tuned[0])

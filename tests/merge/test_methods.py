@@ -13,7 +13,7 @@ from lmmcl.merge.breadcrumbs import breadcrumbs
 from lmmcl.merge.counter import happens
 from lmmcl.merge.dare import dare, dropped
 from lmmcl.merge.methods import METHODS, method_of, settings_of
-from lmmcl.merge.pieces import Merge
+from lmmcl.merge.pieces import Merge, Piece, landed
 from lmmcl.merge.task_arithmetic import task_arithmetic
 from lmmcl.merge.ties import ties
 from lmmcl.merge.wise_ft import wise_ft
@@ -189,3 +189,12 @@ def test_ties_of_a_model_with_itself_is_that_of_the_model_alone() -> None:
 def test_a_wrong_setting_is_named(method: str, given: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         settings_of(method, given)
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (3, 2)])
+def test_a_tensor_of_any_shape_lands_as_its_values_do(shape: tuple[int, ...]) -> None:
+    """Half of the change of a value, none of every other: as many as the matrix has rows."""
+    base, tuned = torch.full(shape, 1.0), torch.full(shape, 2.0)
+    change = torch.where(torch.arange(base.numel()).view(shape) % 2 == 0, 0.5, 0.0)
+    merged = landed(Piece(0, base, [tuned]), [tuned - base], change)
+    assert torch.equal(merged, base + change)

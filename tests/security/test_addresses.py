@@ -125,6 +125,7 @@ SPELLED = [
     "10。0。0。1",
     "①②⑦.0.0.1",
     "nas.l\u00adan",
+    "10.0.0.1%3A443%20HTTP%2F1.0%0D%0AX%3A%20a.example.org",
 ]
 
 

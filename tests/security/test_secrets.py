@@ -266,6 +266,7 @@ def test_a_long_text_is_looked_through_once() -> None:
         "https://" + "a:" * 10_000,
         "a.b-" * 10_000 + " token",
         "hf_token " * 5_000,
+        "https://x/" + "-eyJ" * 20_000,
     ):
         redacted(text)
     assert time.monotonic() - started < 3.0
@@ -277,6 +278,7 @@ def test_a_secret_under_a_tokenizers_key_is_one() -> None:
 
 def test_values_of_the_environment_are_known_by_their_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
+    monkeypatch.setenv("MINIO_SECRET_KEY", f"{ENVIRONMENT}-too")
     monkeypatch.setenv("MY_TOKENS", "tokens-are-no-secret")
     monkeypatch.setenv("SOME_TOKEN", "short")
     monkeypatch.setenv("PAD_TOKEN", "<|endoftext|>")
@@ -405,3 +407,18 @@ def test_a_sweep_writes_no_secret_into_its_commands(tiny: Path, tmp_path: Path) 
     assert HUB not in output + errors
     config.unlink()
     assert _holding(tmp_path) == {}
+
+
+def test_a_secret_and_its_name_may_be_written_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with redacted_output():
+        print("password:", "hunter2hunter2")
+        json.dump({"api_key": "hunter2hunter2"}, sys.stdout)
+        print("asked", end="", flush=True)
+        assert capsys.readouterr().out.endswith("asked")
+        print(" and an end without a line", end="")
+    said = capsys.readouterr()
+    assert said.out == " and an end without a line"
+    with redacted_output():
+        print("password:", "hunter2hunter2")
+        json.dump({"api_key": "hunter2hunter2"}, sys.stdout)
+    assert "hunter2" not in capsys.readouterr().out

@@ -72,6 +72,8 @@ def _of_hub(dataset: str, config: str | None, revision: str | None, name: str) -
         return _builder(source, config, revision, None)
     try:
         card = fetch_cards(dataset, revision)
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:  # what was prepared is of another one
+        raise UserError(_explained(error, name, None)) from error
     except Exception as error:  # noqa: BLE001 - the hub's client raises kinds of its own and of httpx
         try:
             with _offline():
@@ -81,7 +83,7 @@ def _of_hub(dataset: str, config: str | None, revision: str | None, name: str) -
         except _FAILURES:
             raise UserError(_explained(error, name, None)) from error
     check_card(card, name)
-    builder = _builder(source, config, revision, None)
+    builder = _builder(source, config, card.name, None)
     check_files(builder, name, f"{source}@{card.name}")
     return builder
 

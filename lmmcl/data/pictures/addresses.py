@@ -1,6 +1,7 @@
 """Which hosts are of the open web: not this machine, not a private network, not the metadata service of a cloud."""
 
 import ipaddress
+import re
 import socket
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ _PRIVATE_NAMES = (
     *("localhost", "local", "internal", "intranet", "private", "lan", "home", "corp", "arpa", "localdomain"),
 )
 """Last parts of names that no public host has."""
+_HOST = re.compile(r"[a-z0-9._-]+")
 
 
 class RefusedError(Exception):
@@ -63,6 +65,8 @@ def _named_public(host: str) -> bool:
         return is_public(name)
     except ValueError:
         pass
+    if not _HOST.fullmatch(name):  # a line break would say more than a host to a proxy
+        return False
     last = name.rpartition(".")[2]
     if last.isdigit() or last.startswith(
         "0x"

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RevisionNotFoundError
 
 from lmmcl.data.hub.card import check_files
 from lmmcl.data.hub.source import HubTable
@@ -76,9 +76,22 @@ def test_the_card_is_asked_for_first_and_then_what_the_yaml_names(hub: Hub) -> N
     assert hub.asked == [
         ("owner/name", "README.md", "v2"),
         ("owner/name", ".huggingface.yaml", COMMIT),
-        ("hf://datasets/owner/name", "first", "v2"),
+        ("hf://datasets/owner/name", "first", COMMIT),
         "rows",
     ]
+
+
+def test_a_revision_that_is_not_there_is_not_another_one_that_was_prepared(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(self: Any, *names: str, **where: Any) -> str:
+        response: Any = SimpleNamespace(headers={}, request=None)
+        raise RevisionNotFoundError("no revision v2x", response=response)
+
+    monkeypatch.setattr(HfApi, "hf_hub_download", missing)
+    with pytest.raises(UserError, match=r"hub: owner/name is not there .*v2x.* correct its id or revision"):
+        HubTable("owner/name", "test", None, "v2x").load()
+    assert hub.asked == []
 
 
 def test_a_dataset_without_a_card_is_read_at_the_commit_that_had_none(hub: Hub) -> None:
