@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from lmmcl.cli.run_record import RunRecord
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
+from lmmcl.redaction import MARK
 from lmmcl.report.news import SequenceNews
 from lmmcl.report.progress import SequenceProgress
 
@@ -95,6 +96,7 @@ class SequenceCLI(LightningCLI):
         keys = list(parser.get_defaults().keys())
         try:
             self.config = parser.parse_args(args)
+            _refuse_redacted(self.config.as_dict())
             for path in self.config["config"] or []:
                 _refuse_moved_keys(yaml_load(Path(str(path)).read_text()))
         except (ArgumentError, ValueError, TypeError) as error:
@@ -163,6 +165,21 @@ def _refuse_moved_keys(config: dict[str, Any]) -> None:
         group, _, name = key.partition(".")
         if name in (config.get(group) or {}):
             raise UserError(moved(key))
+
+
+def _refuse_redacted(given: Any, key: str = "") -> None:
+    """What a run's own YAML does not tell would be built as if it were the value."""
+    if isinstance(given, Mapping):
+        for name, inner in given.items():
+            _refuse_redacted(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(given, list | tuple):
+        for place, inner in enumerate(given):
+            _refuse_redacted(inner, f"{key}.{place}")
+    elif isinstance(given, str) and MARK in given:
+        raise UserError(
+            f"{key} holds {MARK}, as the YAML in a run's folder tells no secret: give the value again, in a YAML of "
+            "your own or as an option behind it, or leave it to the environment."
+        )
 
 
 def _check_strategy(strategy: Any) -> None:

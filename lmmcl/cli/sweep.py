@@ -6,8 +6,11 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from yaml import YAMLError, safe_load
 
 from lmmcl.cli.quiet import quiet
 from lmmcl.cli.words import CommandParser
@@ -97,12 +100,19 @@ def _refuse_secrets(runs: Sequence[Planned]) -> None:
     """Raises UserError where a word is a token or a password: a sweep keeps the words of its runs."""
     for run in runs:
         for option, word in zip(("", *run.words), run.words, strict=False):
-            given = {option.rpartition(".")[2].lstrip("-"): word}
-            if without_secrets(given) != given:
+            if _tells(option, word) or ("=" in word and _tells(*word.split("=", 1))):
                 raise UserError(
                     f"sweep: the words of a run are kept in its folder and must hold no token and no password, got one "
                     f"behind {option or 'sweep'}; give it by the environment (HF_TOKEN, WANDB_API_KEY)."
                 )
+
+
+def _tells(option: str, word: str) -> bool:
+    """Whether a word, or what it says as YAML, is a secret by itself or under its option's name."""
+    told: list[Any] = [{option.rpartition(".")[2].lstrip("-"): word}]
+    with suppress(YAMLError):
+        told.append(safe_load(word))
+    return any(without_secrets(given) != given for given in told)
 
 
 def _check_all(runs: Sequence[Planned]) -> None:

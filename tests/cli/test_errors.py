@@ -36,6 +36,11 @@ def config(tiny: Path, tmp_path: Path) -> Path:
         (["--model.lr", "fast"], "model.lr must be a number, got 'fast'."),
         (["--model.lr", "-1"], "model.lr must be above 0, got -1.0."),
         (
+            ["--data.root", "[redacted]/x"],
+            "data.root holds [redacted], as the YAML in a run's folder tells no secret: give the value again, in a YAML "
+            "of your own or as an option behind it, or leave it to the environment.",
+        ),
+        (
             ["--data.max_eval_samples", "many"],
             "data.max_eval_samples must be a whole number or null, got 'many'.",
         ),

@@ -398,13 +398,24 @@ def test_a_config_without_secrets_is_kept_to_the_byte(finished: Any) -> None:
     assert json.loads((finished.path / "environment.json").read_text())["python"]
 
 
-def test_a_sweep_writes_no_secret_into_its_commands(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--model.revision", HUB),
+        ("--trainer.logger", f"{{class_path: a.B, init_args: {{token: {CONFIG.split()[-1]}}}}}"),
+        (f"--x.pwd={PASSWORD}",),
+        ("--x.cookie", PASSWORD),
+    ],
+)
+def test_a_sweep_writes_no_secret_into_its_commands(
+    given: tuple[str, ...], tiny: Path, tmp_path: Path
+) -> None:
     config = tmp_path / "a.yaml"
     config.write_text(_YAML.format(tiny=tiny, run=tmp_path / "run", key="x", breaks="false"))
-    words = ("--config", config, "--runs", tmp_path / "runs", "--grid", "seed=0,1", "--model.revision", HUB)
+    words = ("--config", config, "--runs", tmp_path / "runs", "--grid", "seed=0,1", *given)
     code, output, errors = command("sweep", *words)
-    assert code == 2 and "environment" in errors
-    assert HUB not in output + errors
+    assert code == 2 and "must hold no token and no password" in errors
+    assert HUB not in output + errors and PASSWORD not in output + errors
     config.unlink()
     assert _holding(tmp_path) == {}
 
