@@ -37,8 +37,8 @@ def config(tiny: Path, tmp_path: Path) -> Path:
         (["--model.lr", "-1"], "model.lr must be above 0, got -1.0."),
         (
             ["--data.root", "[redacted]/x"],
-            "data.root holds [redacted], as the YAML in a run's folder tells no secret: give the value again, in a YAML "
-            "of your own or as an option behind it, or leave it to the environment.",
+            "data.root holds [redacted], as the YAML in a run's folder tells no secret: give the value again, in a "
+            "YAML of your own or as an option behind it, or leave it to the environment.",
         ),
         (
             ["--data.max_eval_samples", "many"],
