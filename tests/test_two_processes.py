@@ -150,6 +150,15 @@ def test_shards_over_two_dimensions_are_filled_to_the_byte(rank: int, runs: Path
     assert seen["cut"] == [] and seen["attribute"] and seen["tied"]
 
 
+def test_features_of_rows_on_shards_give_the_same_bytes_whatever_is_kept(runs: Path) -> None:
+    cold, warm = ((runs / run / "stages/01-first/weights.safetensors") for run in ("kept-cold", "kept-warm"))
+    assert cold.read_bytes() == warm.read_bytes()
+    seen = json.loads((runs / "kept.json").read_text())
+    files = {file.name: file.stat().st_ino for file in (runs / "features").iterdir()}
+    assert sorted(files) == seen["made"]
+    assert {name: files[name] for name in seen["left"]} == seen["left"] != {}  # found, not written again
+
+
 def test_anchors_add_no_bytes_to_a_checkpoint(runs: Path) -> None:
     last = max((runs / "fsdp2-to-one" / "last").iterdir())
     state = json.loads((last / "manifest.json").read_text())["state"]

@@ -177,6 +177,28 @@ def fit_layers(checkpoint: Path, run: Path, strategy: str, devices: int) -> None
         trainer.fit(toy_module(checkpoint, run), data)
 
 
+def fit_kept(checkpoint: Path, run: Path, features: Path) -> None:
+    """On shards, two epochs whose rows keep their features, some of them without a picture."""
+    task = toy_task("first", 0, text=True, epochs=2, max_train_samples=10)
+    data = TaskSequenceDataModule([task], batch_size=8, cache_features=str(features))
+    trainer = toy_trainer(callbacks=[LwF()], strategy="fsdp2", devices=2)
+    trainer.fit(toy_module(checkpoint, run, checkpoint_every_n_steps=100), data)
+
+
+def keep_rows(checkpoint: Path, out: Path) -> None:
+    """Trains with features of rows: none is there, then some are; writes which there were."""
+    features = out / "features"
+    fit_kept(checkpoint, out / "kept-cold", features)
+    if dist.get_rank() == 0:
+        made = sorted(features.iterdir())
+        for file in made[::3]:
+            file.unlink()
+        left = {file.name: file.stat().st_ino for file in made if file.exists()}
+        (out / "kept.json").write_text(json.dumps({"made": [file.name for file in made], "left": left}))
+    dist.barrier()
+    fit_kept(checkpoint, out / "kept-warm", features)
+
+
 class Everything(nn.Module):
     """Layers for either way of cutting, of odd sizes, tied weights, and tensors that no state dict holds."""
 
@@ -260,6 +282,7 @@ def main(checkpoint: Path, out: Path) -> None:
         if after != "one":
             copy_run(out / f"{before}-killed", out / f"{before}-to-{after}")
             fit(checkpoint, out / f"{before}-to-{after}", after, 2, resume=True, longest=SHORT)
+    keep_rows(checkpoint, out)
     load_shards(checkpoint, out)
     keep_shards(out)
     penalise_shards(out)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,6 +27,8 @@ _FORGOTTEN = 3600
 _ROW = ".row.safetensors"
 _SCANNED = 50
 """How many times as long as a look at a large folder takes it is trusted: looks cost two percent at most."""
+_LONG_AGO = 30 * 24 * 3600
+"""Seconds after which an entry of a measurement makes room for training rows, too: its tower is of the past."""
 _FREE = 10 << 30
 """Bytes of a disk that are left to checkpoints, or a tenth of a small disk."""
 
@@ -40,7 +43,7 @@ class FeatureFolder:
     costs features, never the run.
 
     Entries of training rows take what room there is: others throw them out first, and they throw out none but their
-    like.
+    like and what no run has used for a month.
 
     Args:
         path: of the folder.
@@ -78,8 +81,7 @@ class FeatureFolder:
                 if about["seal"] != _seal(tensors, text):
                     raise ValueError("its checksum differs")
                 self._whole[key] = found.st_ino, found.st_size
-            with contextlib.suppress(PermissionError):  # another user's entry in a shared folder
-                _stamp(file)
+            _stamp(file)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
@@ -113,13 +115,20 @@ class FeatureFolder:
         return self.path / f"{key}{self._suffix}"
 
     def _make_room(self, size: int) -> bool:
-        """Whether an entry fits, from now on counted as held; a large folder is looked at now and then only."""
+        """Whether an entry fits, from now on counted as held.
+
+        A large folder is looked at now and then only, and its room is shared among the processes of a run. What the
+        disk has is asked at every entry: others write there, too.
+        """
         began = time.monotonic()
-        if began > self._looked or (size > self._room and not self._full):
-            self._room = self._look(size)
+        room = min(self._room, self._free())
+        if began > self._looked or (size > room and not self._full):
+            room = self._look(size)
             took = time.monotonic() - began
             self._looked = began + (_SCANNED * took if took > 0.01 else 0)
-        if size > self._room:
+            processes = dist.get_world_size() if dist.is_initialized() else 1
+            self._room = room if room < size else max(size, room // processes)
+        if size > room:
             self._stop(f"{self.path} has no room for more features (data.cache_features_gb, or the disk)")
             return False
         self._room -= size
@@ -128,18 +137,29 @@ class FeatureFolder:
     def _look(self, size: int) -> int:
         """Bytes of new entries for which there is room, so many if that can be made."""
         entries = sorted(self._entries(), key=lambda entry: entry[1])
-        disk = shutil.disk_usage(self.path)
-        room = min(self._most - sum(entry[2] for entry in entries), disk.free - min(_FREE, disk.total // 10))
+        room = min(self._most - sum(entry[2] for entry in entries), self._free())
+        if room >= size:
+            return room
         rows = [entry for entry in entries if entry[0].name.endswith(_ROW)]
-        unused = [entry for entry in (rows if self._of_rows else entries) if entry[1] < self._began]
+        others = [entry for entry in entries if not entry[0].name.endswith(_ROW) and entry[1] < self._began]
+        if self._of_rows:
+            long_ago = time.time_ns() - _LONG_AGO * 10**9
+            rows = [entry for entry in rows if entry[1] < self._began]
+            leaving = [*(entry for entry in others if entry[1] < long_ago), *rows]
+        else:
+            leaving = [*rows, *others]
         # Rows are many: a look for each would take long.
-        wanted = size + self._most // 100 if self._of_rows else size
-        for file, _, held in unused if self._of_rows else dict.fromkeys([*rows, *unused]):
-            if room >= wanted:
+        for file, _, held in leaving:
+            if room >= size + self._most // 100:
                 break
             self._remove(file)
             room += held
         return room
+
+    def _free(self) -> int:
+        """Bytes of the disk that features may still take."""
+        disk = shutil.disk_usage(self.path)
+        return disk.free - min(_FREE, disk.total // 10)
 
     def _entries(self) -> Iterator[tuple[Path, int, int]]:
         """File, time of its last use in nanoseconds and bytes of all entries; what a kill left behind is removed."""
@@ -169,7 +189,11 @@ class FeatureFolder:
 def _stamp(file: Path) -> None:
     """Marks a file as used now, by this process's clock: that of a file system lags behind it by milliseconds."""
     now = time.time_ns()
-    os.utime(file, ns=(now, now))
+    try:
+        os.utime(file, ns=(now, now))
+    except PermissionError:  # another user's entry; whose group may write it may say that it is now
+        with contextlib.suppress(PermissionError):
+            os.utime(file)
 
 
 def _seal(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lmmcl.parallel.strategy import casts_of
 from lmmcl.structure.picture_path import PicturePath
 from lmmcl.weights import checksums, fingerprint
 
@@ -30,9 +31,14 @@ def path_state(path: PicturePath, words: Collection[str], device: torch.device) 
     return f"{fingerprint(sums)} {fingerprint(dtypes)} {kind}"
 
 
-def kernels(model: Any) -> list[str]:
-    """How a model of transformers computes what its weights say."""
-    return [model.config._attn_implementation, torch.get_float32_matmul_precision()]
+def kernels(model: Any) -> list[Any]:
+    """How a model of transformers, sharded if it is to be, computes what its weights say."""
+    return [
+        model.config._attn_implementation,
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        casts_of(model),
+    ]
 
 
 def versions() -> list[str]:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lmmcl.agreement import most
-from lmmcl.data.batches.apart import RowPictures
+from lmmcl.data.batches.apart import RowPictures, unforeseen
 from lmmcl.data.batches.batch import Batch
-from lmmcl.errors import UserError
+from lmmcl.data.batches.collate import FORWARD_REFUSALS
 from lmmcl.evaluation.feature_folder import FeatureFolder
 from lmmcl.evaluation.kept_outputs import UnkeepableError, put_together, taken_apart
 from lmmcl.structure.joined_outputs import Joint
@@ -73,16 +73,12 @@ class RowFeatures:
                     return original(*arguments, **named)
                 inside[0] = True
                 try:
-                    return self._joint(
-                        self._of_rows(
-                            batch, lambda row: row_pass(original, row, batch.inputs, arguments, named)
-                        )
+                    rows = self._of_rows(
+                        batch, lambda row: row_pass(original, row, batch.inputs, arguments, named)
                     )
+                    return self._whole(rows)
                 except UnkeepableError as error:
-                    raise UserError(
-                        f"data.cache_features: the features of a training row cannot be kept ({error}), which the "
-                        "first rows did not show. Set data.cache_features: false and go on with --ckpt_path last."
-                    ) from error
+                    raise unforeseen(error) from error
                 finally:
                     inside[0] = False
 
@@ -90,6 +86,14 @@ class RowFeatures:
 
         with self._path.replaced(self._points, answer):
             yield
+
+    def _whole(self, rows: Sequence[Any]) -> Any:
+        try:
+            return self._joint(rows)
+        except torch.OutOfMemoryError:
+            raise
+        except FORWARD_REFUSALS as error:  # other shapes, other fields, another number of entries
+            raise UnkeepableError(f"{type(error).__name__}: {error}") from error
 
     def _of_rows(self, batch: Batch, run: Callable[[RowPictures], Any]) -> list[Any]:
         """The features of each row that has pictures, in order."""

@@ -146,6 +146,12 @@ def units_of(model: nn.Module) -> list[FSDPModule]:
     return [unit for unit in model.modules() if isinstance(unit, FSDPModule)]
 
 
+def casts_of(model: nn.Module) -> list[str]:
+    """To what FSDP2 casts parameters and inputs, beyond autocast; empty where it casts none or shards nothing."""
+    policies = [unit._get_fsdp_state()._mp_policy for unit in units_of(model)]
+    return sorted({str(policy.param_dtype) for policy in policies if policy.param_dtype is not None})
+
+
 def reshard(model: nn.Module) -> None:
     """Frees gathered parameters, so that the next forward gathers the present ones; the root would keep the old."""
     for unit in units_of(model):

@@ -22,6 +22,8 @@ from lmmcl.structure.picture_path import PicturePath
 
 _OFTEN = 2
 """How often a row is met, on average, for its features to be kept."""
+_LOOKED = 256
+"""Rows of a task among which one without a picture is looked for; to look at all would read a large file whole."""
 
 
 def keep_rows(module: ContinualLMM, rows: Sequence[Row], probe: Sequence[Row]) -> str | None:
@@ -52,7 +54,7 @@ def keep_rows(module: ContinualLMM, rows: Sequence[Row], probe: Sequence[Row]) -
     if unfit is not None:
         return f"{task.name}: data.cache_features keeps no features of its rows: {unfit}."
     try:
-        points, joint, words = prove_rows(module, path, pictured)
+        points, joint, words = prove_rows(module, path, pictured, _without_picture(rows))
     except UnkeepableError as error:
         name = type(module.model).__name__
         warnings.warn(
@@ -76,6 +78,12 @@ def _visits(rows: Sequence[Row], epochs: int) -> float:
         return epochs
     distinct = len(np.unique(np.stack([rows.streams, rows.places]), axis=1).T)
     return epochs * len(rows) / distinct
+
+
+def _without_picture(rows: Sequence[Row]) -> Row | None:
+    """A row without a picture, of some that lie evenly among all."""
+    step = -(-len(rows) // _LOOKED)
+    return next((rows[place] for place in range(0, len(rows), step) if not rows[place].images), None)
 
 
 def _unfit(path: PicturePath, changing: Collection[str]) -> str | None:

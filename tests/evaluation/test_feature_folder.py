@@ -2,11 +2,13 @@
 
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from lmmcl.evaluation import feature_folder
@@ -58,15 +60,23 @@ def test_a_damaged_entry_is_named_and_removed(tmp_path: Path, damage: str) -> No
     assert not file.exists()
 
 
-def test_an_entry_of_another_user_is_used_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("writable", [False, True])
+def test_an_entry_of_another_user_is_used_and_stays_and_is_marked_where_the_group_may_write(
+    writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     FeatureFolder(tmp_path, MUCH).keep("a", entry(), "text")
+    used(tmp_path, "a", 1000.0)
+    stamp = os.utime
 
-    def refused(path: Path, ns: tuple[int, int]) -> None:
-        raise PermissionError(f"{path} is not yours")
+    def refused(path: Path, ns: tuple[int, int] | None = None) -> None:
+        if ns is not None or not writable:
+            raise PermissionError(f"{path} is not yours")
+        stamp(path)
 
     monkeypatch.setattr(os, "utime", refused)
     assert FeatureFolder(tmp_path, MUCH).find("a") is not None
     assert files(tmp_path) == {"a"}
+    assert ((tmp_path / "a.safetensors").stat().st_mtime > time.time() - 100) == writable
 
 
 def test_room_is_made_by_what_was_not_used_for_longest(tmp_path: Path) -> None:
@@ -144,21 +154,71 @@ def test_features_of_training_rows_make_room_for_others_and_take_none_from_them(
     assert files(tmp_path) == {"measured", "other", "d"}
 
 
-def test_a_folder_that_takes_long_to_look_at_is_looked_at_now_and_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks: list[int] = []
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The entries for which a folder was looked at, which takes long."""
+    seen: list[int] = []
     look = FeatureFolder._look
 
     def slow(self: FeatureFolder, size: int) -> int:
-        looks.append(size)
+        seen.append(size)
         time.sleep(0.02)
         return look(self, size)
 
     monkeypatch.setattr(FeatureFolder, "_look", slow)
+    return seen
+
+
+def test_a_folder_that_takes_long_to_look_at_is_looked_at_now_and_then(
+    tmp_path: Path, looks: list[int]
+) -> None:
     size = 2500
     folder = FeatureFolder(tmp_path, 4 * size, of_rows=True)
     for key in "abcdefgh":
         folder.keep(key, entry(), "")
     assert len(files(tmp_path)) in (3, 4)  # counted by itself until it seems full
     assert len(looks) == 2
+
+
+def test_between_looks_the_disk_is_asked_and_room_is_shared_among_processes(
+    tmp_path: Path, looks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 4)
+    folder = FeatureFolder(tmp_path, 8 * 2500)
+    for key in "abc":
+        folder.keep(key, entry(), "")
+    assert len(looks) == 2  # a fourth of the room is two entries
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    folder.keep("d", entry(), "")
+    assert files(tmp_path) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("of_rows", [False, True])
+def test_a_look_makes_room_for_more_than_one_entry(of_rows: bool, tmp_path: Path, looks: list[int]) -> None:
+    size, much = 2500, 200 * 2500
+    before = FeatureFolder(tmp_path, MUCH, of_rows=True)
+    before.keep("0", entry(), "")
+    first = tmp_path / "0.row.safetensors"
+    for number in range(1, much // first.stat().st_size + 1):
+        shutil.copy2(first, tmp_path / f"{number}.row.safetensors")
+    assert size > first.stat().st_size
+    looks.clear()
+    folder = FeatureFolder(tmp_path, much, of_rows)
+    for key in "ab":
+        folder.keep(key, entry(), "")
+    assert {"a", "b"} <= files(tmp_path)
+    assert len(looks) == 1
+
+
+def test_training_rows_throw_out_what_no_measurement_has_used_for_a_month(tmp_path: Path) -> None:
+    size = 2500
+    measured = FeatureFolder(tmp_path, MUCH)
+    for key, days in {"old": 31, "young": 29}.items():
+        measured.keep(key, entry(), "")
+        used(tmp_path, key, days * 24 * 3600.0)
+    rows = FeatureFolder(tmp_path, 2 * size, of_rows=True)
+    for key in "ab":
+        rows.keep(key, entry(), "")
+    assert files(tmp_path) == {"young", "a"}

@@ -12,13 +12,16 @@ from safetensors.torch import load
 from lmmcl import TaskSequenceDataModule
 from lmmcl.callbacks import LwF
 from lmmcl.data.batches import collate
+from lmmcl.data.batches.apart import NotApartError, laid_together
 from lmmcl.data.batches.mixing import mix
+from lmmcl.errors import UserError
 from lmmcl.evaluation.feature_folder import FeatureFolder
+from lmmcl.evaluation.kept_outputs import UnkeepableError
 from lmmcl.outputs import row_features
 from lmmcl.outputs.forward import AnswerForward
 from lmmcl.outputs.row_features import RowFeatures
 from lmmcl.sequence import row_proof
-from lmmcl.sequence.kept_rows import _visits
+from lmmcl.sequence.kept_rows import _visits, _without_picture
 from lmmcl.sequence.task_sequence import TaskSequence
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.picture_path import PicturePath
@@ -148,11 +151,101 @@ def kept(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNa
         free_gathered=forwards.free_gathered,
     )
     rows = ToySource(0).split("train")
-    points, joint, _ = row_proof.prove_rows(runner, path, rows[:2])  # type: ignore[arg-type]
+    points, joint, _ = row_proof.prove_rows(runner, path, rows[:2])  # type: ignore[arg-type]  # what it needs of one
     batch = data.collator.train(rows[:4], apart=True)
     return SimpleNamespace(
-        path=path, points=points, joint=joint, forwards=forwards, batch=batch, anatomy=anatomy, model=model
+        path=path,
+        points=points,
+        joint=joint,
+        forwards=forwards,
+        batch=batch,
+        anatomy=anatomy,
+        model=model,
+        runner=runner,
+        rows=rows,
     )
+
+
+@pytest.fixture
+def forwards(kept: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The forwards of the proof that ended, and what was let go of."""
+    seen: list[str] = []
+
+    def ended(batch: Any) -> None:
+        kept.forwards.token_outputs(batch)
+        seen.append("ended")
+
+    monkeypatch.setattr(kept.runner, "token_outputs", ended)
+    monkeypatch.setattr(kept.runner, "free_gathered", lambda: seen.append("freed"))
+    return seen
+
+
+def test_where_rows_differ_the_forward_goes_on_as_on_processes_that_find_them_equal(
+    kept: SimpleNamespace, forwards: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_proof, "_ROUNDING", -1.0)
+    with pytest.raises(UnkeepableError, match="features of rows differ by"):
+        row_proof.prove_rows(kept.runner, kept.path, kept.rows[:2])
+    assert forwards == ["ended", "freed"] * 2
+
+
+@pytest.mark.parametrize("said", [RuntimeError, AttributeError, torch.OutOfMemoryError])
+def test_a_model_that_fails_on_one_row_is_not_kept_unless_memory_lacks(
+    said: type[Exception], kept: SimpleNamespace, forwards: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any) -> None:
+        raise said("one row is too few")
+
+    monkeypatch.setattr(row_proof, "row_pass", failing)
+    memory = said is torch.OutOfMemoryError
+    with pytest.raises(said if memory else UnkeepableError, match="one row is too few"):
+        row_proof.prove_rows(kept.runner, kept.path, kept.rows[:2])
+    assert forwards == ["ended", "freed", "freed"]
+
+
+def test_a_process_on_which_nothing_differs_learns_it_before_the_next_forward(
+    kept: SimpleNamespace, forwards: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_proof, "most", lambda count: 1)
+    with pytest.raises(UnkeepableError, match="another process"):
+        row_proof.prove_rows(kept.runner, kept.path, kept.rows[:2])
+    assert not forwards
+
+
+def test_features_that_cannot_be_laid_together_in_training_say_how_to_go_on(
+    kept: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(parts: Any) -> None:
+        torch.cat([torch.zeros(1, 2), torch.zeros(1, 3)])
+
+    folder = FeatureFolder(tmp_path, 1 << 30)
+    features = RowFeatures(kept.path, kept.points, odd, "", folder)  # type: ignore[arg-type]  # in place of a joint
+    monkeypatch.setattr(kept.forwards, "row_features", features)
+    with pytest.raises(UserError, match=r"Sizes of tensors must match.*--ckpt_path last"):
+        kept.forwards.token_outputs(kept.batch)
+
+
+def test_a_row_without_a_picture_is_found_among_many() -> None:
+    rows = list(ToySource(0).split("train")) * 20
+    assert _without_picture(rows) is None
+    rows[200:] = list(ToySource(0, text=True).split("train")) * 10
+    found = _without_picture(rows)
+    assert found is not None
+    assert not found.images
+
+
+def test_a_processor_whose_rows_without_a_picture_stand_with_no_others_is_named_before_the_training(
+    fit: Fit, passes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_pictures(made: Any, pad: int) -> Any:
+        if any("pixel_values" not in one for one in made):
+            raise NotApartError("a row has no pixels")
+        return laid_together(made, pad)
+
+    monkeypatch.setattr(collate, "laid_together", only_pictures)
+    with pytest.warns(UserWarning, match="keeps no features of training rows: a row has no pixels"):
+        fit("kept", cache_features=str(tmp_path / "features"))
+    assert not passes
 
 
 def test_other_weights_of_the_tower_are_not_answered_with_what_is_kept(

@@ -10,12 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmmcl.errors import UserError
+
 Place = tuple[int, tuple[int, ...]]
 """Where a row's part of an input begins along its first dimension, and the shape of that part."""
 
 
 class NotApartError(Exception):
     """The processor makes inputs that nothing general can lay together."""
+
+
+def unforeseen(reason: Exception) -> UserError:
+    """What ends a training whose later rows do not allow what its first rows were proven to allow."""
+    return UserError(
+        f"data.cache_features: the features of a training row cannot be kept ({reason}), which the first rows did not "
+        "show. Set data.cache_features: false and go on with --ckpt_path last."
+    )
 
 
 @dataclass(frozen=True)

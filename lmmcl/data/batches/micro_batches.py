@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
+from lmmcl.data.batches.apart import NotApartError, unforeseen
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.collate import Collator
 from lmmcl.data.batches.held_pictures import holding_pictures
@@ -109,12 +110,12 @@ class MicroBatches:
             UserError: see `Collator.train`.
         """
         if not self.layout.packing:
-            return self.collator.train(rows, self.layout.apart)
+            return self._made(rows)
         rows = [with_open_pictures(row) for row in rows]
         lengths = self._lengths.of(rows)
         if not self.layout.one:
             rows = [rows[place] for place in arrange(lengths)]
-        return self._laid(self.collator.train(rows, self.layout.apart))
+        return self._laid(self._made(rows))
 
     def within_limit(self, rows: Sequence[Row]) -> tuple[list[Batch], list[str]]:
         """Micro-batches of at most ``layout.tokens`` positions.
@@ -140,7 +141,16 @@ class MicroBatches:
 
     def filler(self, like: Row) -> Batch:
         """See `Collator.filler`; laid as other micro-batches are, so that no other kind of forward is compiled."""
-        return self._laid(self.collator.filler(like, self.layout.apart))
+        try:
+            return self._laid(self.collator.filler(like, self.layout.apart))
+        except NotApartError as error:
+            raise unforeseen(error) from error
+
+    def _made(self, rows: Sequence[Row]) -> Batch:
+        try:
+            return self.collator.train(rows, self.layout.apart)
+        except NotApartError as error:
+            raise unforeseen(error) from error
 
     def _counted(self, rows: Sequence[Row]) -> list[list[int]]:
         """Positions of the rows of each micro-batch."""
@@ -157,7 +167,7 @@ class MicroBatches:
     def _add(self, rows: Sequence[Row], batches: list[Batch], beyond: list[str]) -> None:
         """Makes a micro-batch, or two of half the rows should it be larger than they were counted to be."""
         assert self.layout.tokens is not None
-        batch = self._laid(self.collator.train(rows, self.layout.apart))
+        batch = self._laid(self._made(rows))
         too_large = batch.mask().numel() > self.layout.tokens
         if too_large and len(rows) > 1:
             half = len(rows) // 2

@@ -10,12 +10,15 @@ import torch
 from PIL import Image
 
 import lmmcl.data.batches.held_pictures
+from lmmcl.data.batches import collate
+from lmmcl.data.batches.apart import NotApartError
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.collate import FILLER_ID, Collator
 from lmmcl.data.batches.micro_batches import Layout, MicroBatches, by_tokens
 from lmmcl.data.batches.packing import in_turn
 from lmmcl.data.batches.sample_length import SampleLengths
 from lmmcl.data.row import Row
+from lmmcl.errors import UserError
 from tests.data.processors import CHATML_TOKENS, idefics3, llava, llava_next, row, say, simple
 
 ROWS = [
@@ -173,3 +176,18 @@ def test_the_filler_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert again.inputs.keys() == first.inputs.keys()
     assert all(torch.equal(again.inputs[key], value) for key, value in first.inputs.items())
     assert float(again.extras["weight"]) == 2.0 and not first.extras
+
+
+def test_a_processor_that_says_something_odd_of_a_later_row_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def odd(made: object, pad: int) -> None:
+        raise NotApartError("its processor gives rows as list")
+
+    monkeypatch.setattr(collate, "laid_together", odd)
+    batches = MicroBatches(collator(), Layout(apart=True))
+    said = r"gives rows as list.*--ckpt_path last"
+    with pytest.raises(UserError, match=said):
+        batches.one(ROWS[1:2])
+    with pytest.raises(UserError, match=said):
+        batches.filler(ROWS[0])
