@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import datasets
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.file_download import repo_folder_name
 
 from lmmcl.data.files.table import TableRows
 from lmmcl.data.hub.card import check_card, check_files, fetch_cards
@@ -69,7 +71,7 @@ def _of_hub(dataset: str, config: str | None, revision: str | None, name: str) -
     """
     source = _HUB + dataset  # else a folder of this name in the working directory would be taken
     if datasets.config.HF_HUB_OFFLINE:
-        return _builder(source, config, revision, None)
+        return _prepared(dataset, config, revision, name)
     try:
         card = fetch_cards(dataset, revision)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:  # what was prepared is of another one
@@ -77,7 +79,7 @@ def _of_hub(dataset: str, config: str | None, revision: str | None, name: str) -
     except Exception as error:  # noqa: BLE001 - the hub's client raises kinds of its own and of httpx
         try:
             with _offline():
-                return _builder(source, config, revision, None)
+                return _prepared(dataset, config, revision, name)
         except UserError:
             raise
         except _FAILURES:
@@ -86,6 +88,28 @@ def _of_hub(dataset: str, config: str | None, revision: str | None, name: str) -
     builder = _builder(source, config, card.name, None)
     check_files(builder, name, f"{source}@{card.name}")
     return builder
+
+
+def _prepared(dataset: str, config: str | None, revision: str | None, name: str) -> Any:
+    """What was prepared before; of the revision that is asked for, where the hub's cache knows its commit."""
+    builder = _builder(_HUB + dataset, config, revision, None)
+    commit = None if revision is None else _commit(dataset, revision)
+    if (
+        commit is not None and builder.hash != commit
+    ):  # without a network `datasets` takes the newest that there is
+        raise UserError(
+            f"hub: {name} is asked for at revision {revision} ({commit[:12]}), and was prepared here at "
+            f"{builder.hash[:12]}; load it once with a network, correct the revision, or give data.root."
+        )
+    return builder
+
+
+def _commit(dataset: str, revision: str) -> str | None:
+    if re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=dataset, repo_type="dataset")
+    known = folder / "refs" / revision
+    return known.read_text().strip() if known.is_file() else None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RevisionNotFoundError
 
+from lmmcl.data.hub import load
 from lmmcl.data.hub.card import check_files
 from lmmcl.data.hub.source import HubTable
 from lmmcl.errors import UserError
@@ -187,3 +188,23 @@ def test_a_copys_file_lies_in_the_copy(tmp_path: Path, place: str) -> None:
     files["test"].append(place)
     with pytest.raises(UserError, match="must bring its rows itself"):
         check_files(builder, "owner/name")
+
+
+@pytest.mark.parametrize("revision", ["f" * 40, "v2"])
+def test_without_a_network_another_revision_is_not_taken_for_the_one_asked_for(
+    hub: Hub, revision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = tmp_path / "datasets--owner--name" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "v2").write_text("f" * 40)
+    (refs / "v1").write_text(COMMIT)
+    monkeypatch.setattr(load, "HF_HUB_CACHE", str(tmp_path))
+    prepared = SimpleNamespace(hash=COMMIT)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *about, **where: prepared)
+    hub.reachable = False
+    with pytest.raises(
+        UserError, match=r"at revision .*\(ffffffffffff\), and was prepared here at 0123456789ab"
+    ):
+        load._of_hub("owner/name", None, revision, "owner/name")
+    for good in ("v1", COMMIT, None, "never-fetched"):
+        assert load._of_hub("owner/name", None, good, "owner/name") is prepared
