@@ -16,7 +16,7 @@ import yaml
 from lmmcl.errors import UserError
 from lmmcl.evaluation.answer_log import SampledAnswer, read_answers
 from lmmcl.evaluation.choices import Choice, read_choices
-from lmmcl.evaluation.matrix import Matrix, Stage
+from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.probe_correlation import ProbeCorrelation, held_out_changes, probe_correlations
 from lmmcl.evaluation.probe_log import FOLDER, Probe, read_probes
@@ -141,10 +141,6 @@ class RunData:
     def store(self) -> PredictionStore:
         """All answers."""
         return PredictionStore(RunFolder(self.path).predictions)
-
-    def predictions_of(self, stage: Stage) -> str:
-        """Name of the folder of a stage's predictions."""
-        return stage.title.replace(" ", "-") if stage.variant else stage.name
 
 
 def check_folder(path: Path) -> None:

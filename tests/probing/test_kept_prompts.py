@@ -9,13 +9,7 @@ from lmmcl import TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF
 from lmmcl.evaluation.kept_batch import KeptBatch
 from lmmcl.evaluation.kept_features import KeptFeatures, Prompts
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
@@ -33,7 +27,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def fit(checkpoint: Path, run: Path, recipe: str, second: str, **data: Any) -> dict[str, bytes]:
+def fit(tiny: Path, run: Path, recipe: str, second: str, **data: Any) -> dict[str, bytes]:
     """All predictions and weights of a run of two tasks of one step each."""
     tasks = [
         toy_task("first", 0, recipe=recipe, max_train_samples=4),
@@ -41,7 +35,7 @@ def fit(checkpoint: Path, run: Path, recipe: str, second: str, **data: Any) -> d
     ]
     trainer = toy_trainer(callbacks=[HeldOutEvaluation(batch_size=4, canary_every_n_steps=0), LwF()])
     module = TaskSequenceDataModule(tasks, batch_size=4, max_eval_samples=5, **data)
-    trainer.fit(toy_module(checkpoint, run), module)
+    trainer.fit(toy_module(tiny, run), module)
     kept = [*run.glob("predictions/*/*.jsonl"), *run.glob("stages/*/weights.safetensors")]
     return {str(file.relative_to(run)): file.read_bytes() for file in kept}
 
@@ -54,11 +48,11 @@ def fit(checkpoint: Path, run: Path, recipe: str, second: str, **data: Any) -> d
     ],
 )
 def test_a_path_is_run_once_for_as_long_as_no_task_trains_it(
-    first: str, second: str, expected: list[str], checkpoint: Path, found: list[str], tmp_path: Path
+    first: str, second: str, expected: list[str], tiny: Path, found: list[str], tmp_path: Path
 ) -> None:
     features = str(tmp_path / "features")
-    kept = fit(checkpoint, tmp_path / "run", first, second, cache_features=features)
+    kept = fit(tiny, tmp_path / "run", first, second, cache_features=features)
     batches = len(found) // 3
     assert found == [what for what in expected for _ in range(batches)]
     if first == "full":
-        assert kept == fit(checkpoint, tmp_path / "plain", first, second)
+        assert kept == fit(tiny, tmp_path / "plain", first, second)

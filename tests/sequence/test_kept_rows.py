@@ -25,17 +25,11 @@ from lmmcl.sequence.kept_rows import _visits, _without_picture
 from lmmcl.sequence.task_sequence import TaskSequence
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.picture_path import PicturePath
-from tests.tiny import tiny_checkpoint
 from tests.toy import ToySource, toy_module, toy_task, toy_trainer
 from tests.two_processes import Killed, KillerAtStep
 
 STAGE = "stages/01-first/weights.safetensors"
 Fit = Callable[..., bytes]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
@@ -53,7 +47,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def fit(checkpoint: Path, tmp_path: Path) -> Fit:
+def fit(tiny: Path, tmp_path: Path) -> Fit:
     """Trains one task of two epochs, with a teacher and rows without pictures, and returns its weights."""
 
     def run(name: str, kill_at: int | None = None, resume: bool = False, **options: Any) -> bytes:
@@ -61,7 +55,7 @@ def fit(checkpoint: Path, tmp_path: Path) -> Fit:
         data = TaskSequenceDataModule(
             [toy_task("first", 0, text=True, **{"epochs": 2, **task})], **{"batch_size": 8, **options}
         )
-        module = toy_module(checkpoint, tmp_path / name, resume=resume, checkpoint_every_n_steps=2)
+        module = toy_module(tiny, tmp_path / name, resume=resume, checkpoint_every_n_steps=2)
         toy_trainer(callbacks=[KillerAtStep(kill_at), LwF()]).fit(module, data)
         return (tmp_path / name / STAGE).read_bytes()
 
@@ -135,9 +129,9 @@ def test_rows_are_kept_that_are_met_twice_on_average() -> None:
 
 
 @pytest.fixture(scope="module")
-def kept(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def kept(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A model that keeps rows, and what it is made of."""
-    module = toy_module(checkpoint, tmp_path_factory.mktemp("run"))
+    module = toy_module(tiny, tmp_path_factory.mktemp("run"))
     model = module.checkpoint.model(True, 0, "eager")
     data = TaskSequenceDataModule([toy_task("first", 0)])
     data.attach(module.processor, None)
