@@ -87,7 +87,7 @@ def _cut(file: Path) -> None:
 
 def _of_another_version(file: Path) -> None:
     """Whole by its hash, with a field that nothing here knows."""
-    data = file.read_bytes().replace(b'{', b'{"mood": 1, ', 1)
+    data = file.read_bytes().replace(b"{", b'{"mood": 1, ', 1)
     file.write_bytes(data)
     index = json.loads((file.parent / INDEX).read_text())
     index[file.stem]["sha256"] = hashlib.sha256(data).hexdigest()
