@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lmmcl.data.batches.joined import JoinedRows
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.row import Row
-from lmmcl.data.row_view import RowView
+from lmmcl.data.row_view import Later, RowView
 from lmmcl.mitigation import Mitigation
 
 
@@ -54,22 +55,9 @@ def foresee(data: TaskSequenceDataModule, index: int, mitigations: Sequence[Miti
     """
     task = data.tasks[index]
     own = data.train_count(index)
-    rows: Sequence[Row] = RowView(range(own), _Later(data, index))
+    rows: Sequence[Row] = RowView(range(own), Later(partial(data.train_rows, index)))
     for mitigation in mitigations:
         rows = mitigation.foresee_rows(data, task, rows)
     joined = [one for mitigation in mitigations for one in mitigation.foresee_joined(data, task)]
     steps = data.steps.per_epoch(task, len(rows)) * task.epochs
     return Foreseen(own, rows, joined, data.steps.of(task), steps)
-
-
-class _Later:
-    """The training rows of a task, found when the first of them is looked at."""
-
-    def __init__(self, data: TaskSequenceDataModule, index: int) -> None:
-        self._data, self._index = data, index
-        self._rows: Sequence[Row] | None = None
-
-    def __call__(self, place: int) -> Row:
-        if self._rows is None:
-            self._rows = self._data.train_rows(self._index)
-        return self._rows[place]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from transformers.initialization import meta_device_safe_creation_ops
 from lmmcl.embedded import location
 from lmmcl.errors import UserError
 from lmmcl.quirks import give_template, template_of
-from lmmcl.weights import parameters_of
 
 MISSING = re.compile(r"(\w+) requires the (\w+) library but it was not found")
 """How transformers says that a package is missing; some processors need torchvision, for videos."""
@@ -76,7 +74,8 @@ class Checkpoint:
         """
         options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
         if self.from_scratch:
-            with torch.random.fork_rng():
+            # In the host's memory: a GPU, where Lightning would make them, draws other numbers.
+            with torch.device("cpu"), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 model = AutoModelForImageTextToText.from_config(
                     self.config(),
@@ -127,37 +126,6 @@ def _named(path: str, load: Any, *arguments: Any, **options: Any) -> Any:
         reason = str(error).strip().splitlines()[0]
         where = "" if Path(arguments[0]).exists() else "there is no such folder, and as a hub id: "
         raise UserError(f"model.path: could not load {path}: {where}{reason}") from error
-
-
-def hold_masters(
-    model: nn.Module, trained: Iterable[str], full_precision: bool, dtype: torch.dtype = torch.float32
-) -> None:
-    """Brings the tensors that train to their dtype; frozen ones keep the checkpoint's unless all is fp32."""
-    names = set(trained)
-    for name, parameter in parameters_of(model).items():
-        if full_precision or name in names:
-            parameter.data = parameter.data.to(dtype)
-
-
-def check_bf16(model: nn.Module, names: Iterable[str], path: str) -> None:
-    """Refuses to train in bf16 what the checkpoint holds in more: it would begin with other weights.
-
-    Args:
-        model: as it was loaded.
-        names: of the checkpoint's own tensors that train.
-        path: of the checkpoint.
-
-    Raises:
-        UserError: one is not in bf16.
-    """
-    parameters = parameters_of(model)
-    for name in names:
-        if parameters[name].dtype != torch.bfloat16:
-            held = str(parameters[name].dtype).removeprefix("torch.")
-            raise UserError(
-                f"model.train_dtype: bf16 needs a checkpoint in bf16, and {path} holds {name} in {held}. Train it in "
-                "fp32, or convert the checkpoint."
-            )
 
 
 def device_of(name: str) -> torch.device:

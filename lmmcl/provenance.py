@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = {"path", "image_folder", "train", "dev", "test"}
 """Keys of a task whose values name files."""
+_TRAINER = {"callbacks", "devices", "gradient_clip_val", "num_nodes", "precision", "strategy"}
+"""Keys of ``trainer`` that decide the result."""
 
 
 def without_paths(value: Any, key: str = "") -> Any:
@@ -57,6 +59,34 @@ def data_of(spec: Any, copied: bool = False) -> tuple[str, list[str]]:
         text = "; ".join(f"{table}, {_version(table.revision, copied)}" for table in tables)
         datasets = list(dict.fromkeys(table.dataset for table in tables))
     return f"own files: {_file_names(given['train'])}; {text}" if "train" in given else text, datasets
+
+
+def config_again(given: Mapping[str, Any], left_out: Collection[str]) -> dict[str, Any]:
+    """The part of a config that makes a run again, without empty values and without folders of this machine.
+
+    Args:
+        given: what the user wrote.
+        left_out: keys, of any part, that decide nothing of the result.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            inner = {key: plain(item) for key, item in value.items() if key not in left_out}
+            held = {key: item for key, item in inner.items() if item is not None and item != {}}
+            return without_paths(held)
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    kept = {key: given[key] for key in ("model", "data", "trainer", "seed") if key in given}
+    if "trainer" in kept:
+        kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key in _TRAINER}
+    again: dict[str, Any] = plain(kept)
+    return again
+
+
+def versions(environment: Mapping[str, Any]) -> str:
+    """``python 3.12.3, torch 2.9.0``: what a run was made with, as its ``environment.json`` holds it."""
+    packages = {"python": environment.get("python"), **environment.get("packages", {})}
+    return ", ".join(f"{name} {release}" for name, release in packages.items() if release)
 
 
 def _version(revision: str | None, copied: bool) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lmmcl.provenance import data_of, without_paths
+from lmmcl.provenance import config_again, data_of, versions, without_paths
 from lmmcl.tasks import TASKS
 
 
@@ -22,6 +22,27 @@ from lmmcl.tasks import TASKS
 )
 def test_a_path_becomes_its_last_part_and_nothing_else_changes(value: Any, key: str, plain: Any) -> None:
     assert without_paths(value, key) == plain
+
+
+def test_the_config_that_makes_a_run_again_has_what_decides_the_result_and_no_folder() -> None:
+    given = {
+        "model": {"path": "/data/models/qwen", "lr": 1e-5, "run": "/runs/a", "recipe": None},
+        "data": {"tasks": [{"task": "mine", "path": "/data/x.jsonl", "prompt": None}], "num_workers": 4},
+        "trainer": {"precision": "bf16-mixed", "logger": True, "callbacks": [{"class_path": "LwF"}]},
+        "ckpt_path": "last",
+    }
+    assert config_again(given, ("run", "num_workers")) == {
+        "model": {"path": "qwen", "lr": 1e-5},
+        "data": {"tasks": [{"task": "mine", "path": "x.jsonl"}]},
+        "trainer": {"precision": "bf16-mixed", "callbacks": [{"class_path": "LwF"}]},
+    }
+    assert config_again({}, ()) == {}
+
+
+def test_versions_are_those_that_are_known() -> None:
+    held = {"python": "3.11.7", "packages": {"torch": "2.9.0", "liger-kernel": None}}
+    assert versions(held) == "python 3.11.7, torch 2.9.0"
+    assert versions({}) == ""
 
 
 @pytest.mark.parametrize(

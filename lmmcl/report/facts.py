@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from lmmcl.evaluation.callback_kinds import is_mitigation
-from lmmcl.provenance import data_of, without_paths
+from lmmcl.provenance import config_again, data_of, versions, without_paths
 from lmmcl.report.run_data import RunData
 from lmmcl.report.words import listed
 
@@ -110,10 +110,8 @@ def facts(run: RunData) -> list[tuple[str, str]]:
 def environment(run: RunData) -> list[tuple[str, str]]:
     """Versions and machine."""
     held = run.environment
-    packages = {"python": held.get("python"), **held.get("packages", {})}
-    versions = ", ".join(f"{name} {release}" for name, release in packages.items() if release)
     pairs = [
-        ("Versions", versions),
+        ("Versions", versions(held)),
         ("Device", str(held.get("device", ""))),
         (
             "Processes",
@@ -126,19 +124,8 @@ def environment(run: RunData) -> list[tuple[str, str]]:
 
 def config_text(run: RunData) -> str:
     """The config that makes the run again, without empty values and without folders of the machine."""
-    kept = {key: run.given[key] for key in ("model", "data", "trainer", "seed") if key in run.given}
-    trainer = ("callbacks", "devices", "gradient_clip_val", "num_nodes", "precision", "strategy")
-    if "trainer" in kept:
-        kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key in trainer}
-    plain = _settings(kept)
+    plain = config_again(run.given, _NOT_SETTINGS)
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True) if plain else ""
-
-
-def _settings(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        inner = {key: _settings(item) for key, item in value.items() if key not in _NOT_SETTINGS}
-        return without_paths({key: item for key, item in inner.items() if item is not None and item != {}})
-    return [_settings(item) for item in value] if isinstance(value, list) else value
 
 
 def title_of(run: RunData) -> str:

@@ -72,16 +72,18 @@ def flip_rows(run: RunData, flipped: Sequence[FlippedExample]) -> list[FlipRow]:
                 len(lost),
                 len(found) - len(lost),
                 [(cause, sum(one.cause == cause for one in lost)) for cause in CAUSES],
-                [_example(one) for one in _mixed(shown)],
+                [_example(one) for one in few(shown)],
             )
         )
     return sorted(rows, key=lambda row: (not row.held_out, -row.lost / row.n if row.held_out else 0.0))
 
 
-def _mixed(found: Sequence[FlippedExample]) -> list[FlippedExample]:
-    """A few of them: all critical ones, then causes in turns."""
+def few(found: Sequence[FlippedExample]) -> list[FlippedExample]:
+    """A few of them: all critical ones, then causes in turns; those whose question was kept, where there are any."""
     chosen = [one for one in found if one.critical]
-    rest = {cause: [one for one in found if one.cause == cause and not one.critical] for cause in CAUSES}
+    others = [one for one in found if not one.critical]
+    told = [one for one in others if one.question] or others
+    rest = {cause: [one for one in told if one.cause == cause] for cause in CAUSES}
     while len(chosen) < _SHOWN and any(rest.values()):
         for cause in CAUSES:
             if rest[cause] and len(chosen) < _SHOWN:

@@ -12,8 +12,8 @@ from lmmcl.cost import read_cost
 from lmmcl.data.task import Task
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.model import ContinualLMM
-from lmmcl.plan import plan
 from lmmcl.report.artefacts import load_summary
+from lmmcl.report.plan import plan
 from lmmcl.report.terminal import final_summary, stage_table
 from lmmcl.report.write_run import REPORT
 

@@ -32,7 +32,12 @@ class SequenceProgress(SequenceNews, ProgressBar):
 
     Args:
         console: where to print; None: the standard output.
+
+    Attributes:
+        reads_numbers: it reads `ContinualLMM.numbers` when it draws, and Lightning need not at every step.
     """
+
+    reads_numbers = True
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(console)

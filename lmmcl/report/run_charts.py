@@ -79,7 +79,7 @@ def held_out_curves(run: RunData) -> Chart | None:
     return Chart(
         "held_out",
         "Held-out tasks",
-        "Change from the base model in points; bold: the mean and its 95 % interval.",
+        "Change from the base model in points; bold: the mean and its 95\u00a0% interval.",
         lines,
         unit="points",
         x_title=_stages_title(run),

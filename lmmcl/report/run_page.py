@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from lmmcl import __version__
-from lmmcl.cost import StageCost, total_cost
+from lmmcl.cost import StageCost
 from lmmcl.evaluation.flipped_examples import FlippedExample
-from lmmcl.evaluation.summary import Estimate, Summary
-from lmmcl.report import svg
-from lmmcl.report.answers import spells
+from lmmcl.report.cards import cards_of
 from lmmcl.report.chart import Chart
 from lmmcl.report.chart_svg import line_chart
+from lmmcl.report.cost_view import cost_rows, cost_words
 from lmmcl.report.facts import (
     config_text,
     environment,
@@ -30,7 +28,6 @@ from lmmcl.report.facts import (
 from lmmcl.report.flip_view import CAUSES, flip_rows
 from lmmcl.report.matrix_view import Intervals, matrix_view
 from lmmcl.report.page import render
-from lmmcl.report.pictures import data_uri
 from lmmcl.report.probe_charts import probe_charts
 from lmmcl.report.run_charts import (
     choice_charts,
@@ -40,19 +37,9 @@ from lmmcl.report.run_charts import (
     unreadable_chart,
 )
 from lmmcl.report.run_data import RunData
+from lmmcl.report.sample_view import sample_views
 from lmmcl.report.style import signed
-from lmmcl.report.words import (
-    FURTHER,
-    HEADLINES,
-    count_word,
-    interval_text,
-    seconds_text,
-    sentence,
-    size_text,
-)
-
-_SAMPLES = 24
-"""So many sampled questions are shown, of every task in turns; the tables hold all."""
+from lmmcl.report.words import FURTHER, count_word, interval_text, sentence
 
 
 @dataclass(frozen=True)
@@ -97,10 +84,10 @@ def run_page(
         "sentence": sentence(run),
         "kicker": kicker(run),
         "warnings": warnings(run),
-        "cards": _cards(run),
+        "cards": cards_of(run),
         "matrix": matrix_view(run, intervals),
         "curves": [chart_view(chart) for chart in (target_curves(run), held_out_curves(run)) if chart],
-        "samples": [_sample(run, one) for one in _in_turns(run)],
+        "samples": sample_views(run),
         "flips": flip_rows(run, flipped) if run.done else [],
         "causes": CAUSES,
         "probes": [chart_view(chart, more) for chart, more in probe_charts(run)],
@@ -113,7 +100,7 @@ def run_page(
         "facts": facts(run),
         "environment": environment(run),
         "config": config_text(run),
-        "cost": [cost_row(cost) for cost in [*costs, *([total_cost(costs)] if costs else [])]],
+        "cost": cost_rows(costs),
         "cost_total": cost_words(costs),
         "further": [
             (name, signed(run.summary[key].value, 1), interval_text(run.summary[key]), what)
@@ -178,117 +165,3 @@ def warnings(run: RunData) -> list[str]:
         shown = ", ".join(critical[:10]) + ("" if len(critical) <= 10 else f" and {len(critical) - 10} more")
         found.append(f"Critical rows that were right and are wrong ({len(critical)}): {shown}.")
     return found
-
-
-@dataclass(frozen=True)
-class Card:
-    """One of the four numbers."""
-
-    title: str
-    estimate: Estimate
-    between: str
-    what: str
-    bar: Markup
-
-
-def _cards(run: RunData) -> list[Card]:
-    if run.summary is None:
-        return []
-    known = [entry for entry in HEADLINES if entry[0] in run.summary.estimates]
-    estimates = [run.summary[key] for key, _, _ in known]
-    ends = [abs(end) for one in estimates if one.defined for end in (one.low, one.high, one.value)]
-    reach = max([1.0, *ends])
-    cards = []
-    for key, name, what in known:
-        estimate, between, bar = run.summary[key], "needs two targets", Markup("")
-        if key == "recovery":
-            what = _since(run, run.summary)
-            if run.done < 2:
-                estimate, between = Estimate(math.nan, math.nan, math.nan), "needs two stages"
-        if estimate.defined:
-            between, bar = f"95 % {interval_text(estimate)}", interval_bar(estimate, reach)
-        cards.append(Card(name, estimate, between, what, bar))
-    return cards
-
-
-def _since(run: RunData, summary: Summary) -> str:
-    """What a recovery is counted from."""
-    if summary.worst_stage is None or run.done < 2:
-        return "what came back since the worst stage of the held-out tasks"
-    worst = signed(summary["worst_held_out_change"].value, 1)
-    after = run.stage_name(summary.worst_stage).replace("_", " ")
-    if summary.worst_stage == run.done:
-        return f"the last stage, {after}, is the worst of the held-out tasks ({worst})"
-    return f"since the worst stage of the held-out tasks, {after} ({worst})"
-
-
-def interval_bar(estimate: Estimate, reach: float) -> Markup:
-    """The interval on a line with zero in its middle; all of a page share the scale."""
-    width, height = 220.0, 26.0
-
-    def x(value: float) -> float:
-        return width / 2 + value / reach * (width / 2 - 8)
-
-    middle = height / 2
-    colour = "gain" if estimate.value > 0 else "loss"
-    parts = [
-        svg.element("line", x1=0.0, x2=width, y1=middle, y2=middle, class_="grid"),
-        svg.element("line", x1=width / 2, x2=width / 2, y1=3.0, y2=height - 3, class_="zero"),
-        svg.element(
-            "line", x1=x(estimate.low), x2=x(estimate.high), y1=middle, y2=middle, class_=f"ci wide {colour}"
-        ),
-        svg.element("circle", cx=x(estimate.value), cy=middle, r=5.0, class_=f"dot {colour}"),
-    ]
-    said = (
-        f"{signed(estimate.value, 1)} {interval_text(estimate)} on a line from −{reach:.0f} to +{reach:.0f}"
-    )
-    return svg.picture(parts, width, height, said, "interval")
-
-
-@dataclass(frozen=True)
-class SampleView:
-    """One sampled question in the page."""
-
-    task: str
-    question: str
-    gold: str
-    picture: str
-    spells: Sequence[Any]
-
-
-def _in_turns(run: RunData) -> list[Any]:
-    tasks = [*run.matrix.tasks, *sorted({one.task for one in run.samples} - set(run.matrix.tasks))]
-    piles = {task: [one for one in run.samples if one.task == task] for task in tasks}
-    rounds = max((len(pile) for pile in piles.values()), default=0)
-    dealt = [pile[k] for k in range(rounds) for pile in piles.values() if k < len(pile)][:_SAMPLES]
-    return sorted(dealt, key=lambda one: tasks.index(one.task))
-
-
-def _sample(run: RunData, one: Any) -> SampleView:
-    return SampleView(one.task, one.question, one.gold, data_uri(one.picture), spells(run, one))
-
-
-def cost_row(cost: StageCost) -> tuple[str, ...]:
-    """A row of the table of costs."""
-    phase = {"train": "training", "evaluate": "measuring"}[cost.phase]
-    total = cost.name == "total"
-    return (
-        "total" if total else cost.name,
-        "" if total else phase,
-        seconds_text(cost.seconds),
-        f"{cost.samples:,}",
-        f"{cost.tokens:,}",
-        size_text(cost.flops, "FLOP"),
-        size_text(cost.peak_memory_bytes, "B"),
-    )
-
-
-def cost_words(costs: Sequence[StageCost]) -> str:
-    """``4.1 min, 8,200 samples, 3.1 TFLOP, at most 1.2 GB``."""
-    if not costs:
-        return ""
-    total = total_cost(costs)
-    return (
-        f"{seconds_text(total.seconds)}, {total.samples:,} samples, {size_text(total.flops, 'FLOP')}, "
-        f"at most {size_text(total.peak_memory_bytes, 'B')}"
-    )

@@ -9,6 +9,7 @@ from typing import Any
 
 from lmmcl import __version__
 from lmmcl.evaluation.across_runs import AcrossRuns
+from lmmcl.evaluation.paired_test import PairedTest
 from lmmcl.report.page import render
 from lmmcl.report.price import Price
 from lmmcl.report.probe_charts import strongest
@@ -76,7 +77,7 @@ def _title(data: RunsData) -> str:
 
 
 def sentence(data: RunsData) -> str:
-    """Which way learned most, and which lost least."""
+    """Which way learned most, and which lost least; and whether chance alone may have made that order."""
     paid = price(data.ways)
     if len(data.ways) == 1:
         numbers = data.ways[0].numbers
@@ -85,11 +86,25 @@ def sentence(data: RunsData) -> str:
         return f"Over {runs}, {_words(numbers[LEARNED])} were learned{changed}."
     most = max(data.ways, key=lambda way: way.numbers[LEARNED].value)
     if paid is None:
-        return f"{most.name} learned most: {_words(most.numbers[LEARNED])}."
+        return f"{most.name} learned most: {_words(most.numbers[LEARNED])}.{_doubt(data)}"
     least = max(data.ways, key=lambda way: way.numbers[paid.statistic].value)
     if most is least:
-        return f"{most.name} learned most and {paid.least}: {_pair(most, paid)}."
-    return f"{most.name} learned most: {_pair(most, paid)}; {least.name} {paid.least}: {_pair(least, paid)}."
+        return f"{most.name} learned most and {paid.least}: {_pair(most, paid)}.{_doubt(data)}"
+    return (
+        f"{most.name} learned most: {_pair(most, paid)}; {least.name} {paid.least}: {_pair(least, paid)}."
+        f"{_doubt(data)}"
+    )
+
+
+def _doubt(data: RunsData) -> str:
+    """What a reader must know of an order in which no difference is clear."""
+    if not data.tests or any(_sure(test) for one in data.tests for test in one.tests):
+        return ""
+    return " Chance may have made this order: no difference between two ways is clear."
+
+
+def _sure(test: PairedTest) -> bool:
+    return not test.low <= 0 <= test.high and abs(test.value) >= 0.05
 
 
 def _words(number: AcrossRuns) -> str:
@@ -124,7 +139,7 @@ def _test_row(one: WayTest) -> Mapping[str, Any]:
         "tests": [
             {
                 "value": test.value,
-                "sure": not test.low <= 0 <= test.high and abs(test.value) >= 0.05,
+                "sure": _sure(test),
                 "between": f"[{signed(test.low, 1)}, {signed(test.high, 1)}]",
                 "p": test.p,
                 "p_text": p_text(test.p),

@@ -9,10 +9,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lmmcl.cost import StageCost, total_cost
+from lmmcl.cost import StageCost
 from lmmcl.evaluation.matrix import Matrix, Stage
 from lmmcl.evaluation.summary import Estimate, Summary
-from lmmcl.report.clock import clock_text
+from lmmcl.report.cost_view import cost_line
 
 LOSS, PLAIN, GAIN = (217, 116, 43), (247, 246, 243), (63, 143, 196)
 _REACH = 40.0
@@ -212,27 +212,6 @@ def unreadable(matrix: Matrix, named: int = 5) -> str:
     if len(worst) > named:
         texts.append(f"{len(worst) - named} more in matrix.csv")
     return f"could not be read: {', '.join(texts)}" if texts else ""
-
-
-def cost_line(costs: Sequence[StageCost]) -> str:
-    """What a run cost, in one line: training, measuring, operations and memory; empty if it was not metered."""
-    if not costs:
-        return ""
-    parts = []
-    for phase, what, unit in (("train", "training", "samples"), ("evaluate", "measuring", "answers")):
-        total = total_cost([cost for cost in costs if cost.phase == phase])
-        parts.append(f"{what} {clock_text(total.seconds)}, {total.samples:,} {unit}, {total.tokens:,} tokens")
-    total = total_cost(costs)
-    memory = f"at most {total.peak_memory_bytes / 2**30:.1f} GiB a process"
-    return f"cost: {'; '.join(parts)}; {_power(total.flops)}FLOP; {memory}"
-
-
-def _power(number: float) -> str:
-    """Three digits and the prefix of the unit: ``1.23 peta``."""
-    for prefix, size in (("exa", 1e18), ("peta", 1e15), ("tera", 1e12), ("giga", 1e9), ("mega", 1e6)):
-        if number >= size:
-            return f"{number / size:.3g} {prefix}"
-    return f"{number:.3g} "
 
 
 def final_summary(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,15 @@ def test_every_sortable_column_has_a_button(page: Reader) -> None:
     tables = [one for one in page.named("table") if "sortable" in str(one.get("class"))]
     assert len(tables) == 4
     assert len(page.named("button")) > 25
+
+
+def test_the_sentence_says_where_no_difference_is_clear(data: RunsData) -> None:
+    assert "Chance" not in sentence(data)
+    flat = [
+        replace(one, tests=[replace(test, low=-1.0, high=1.0) for test in one.tests]) for one in data.tests
+    ]
+    said = sentence(replace(data, tests=flat))
+    assert said.endswith("Chance may have made this order: no difference between two ways is clear.")
 
 
 def test_the_sentence_names_who_learned_most_and_who_lost_least(data: RunsData) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 from rich.console import Console
 
-from lmmcl.cost import StageCost
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.result import Example, TaskResult
 from lmmcl.evaluation.summary import summarise
-from lmmcl.report.terminal import cost_line, final_summary, matrix_table, stage_table, unreadable
+from lmmcl.report.terminal import final_summary, matrix_table, stage_table, unreadable
 from tests.report.fake_run import fake_run, result
 
 
@@ -171,16 +170,3 @@ def test_it_can_be_written_to_an_ascii_stream() -> None:
     assert summary is not None
     text = plain(final_summary(matrix, summary)) + plain(stage_table(matrix, "02-count"))
     assert set(text) - set("─ \n") <= {chr(code) for code in range(128)}
-
-
-def test_the_cost_is_one_line() -> None:
-    costs = [
-        StageCost(0, "00-base", "evaluate", 30.0, 100, 5000, 10**12, 2**30),
-        StageCost(1, "01-a", "train", 3700.0, 20, 1200, 5 * 10**14, 3 * 2**30),
-        StageCost(1, "01-a", "evaluate", 31.0, 100, 5100, 10**12, 2**30),
-    ]
-    assert cost_line(costs) == (
-        "cost: training 1:01:40, 20 samples, 1,200 tokens; measuring 1:01, 200 answers, 10,100 tokens; "
-        "502 teraFLOP; at most 3.0 GiB a process"
-    )
-    assert cost_line([]) == ""

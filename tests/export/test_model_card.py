@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from lmmcl.evaluation.matrix import Matrix
-from lmmcl.model_card import model_card
+from lmmcl.export.model_card import model_card
 from lmmcl.run.run_folder import RunFolder
 from tests.tiny_run import TinyRun
 

@@ -13,8 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from lmmcl import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
-from lmmcl.export import export, save
-from lmmcl.loading import Checkpoint
+from lmmcl.export.stage import export
 from lmmcl.world.mini import write_skeleton
 from tests.tiny_run import TinyRun, command, write_config
 
@@ -128,13 +127,6 @@ def test_a_generation_config_is_kept_whole_even_where_its_settings_contradict_ea
         (base / "generation_config.json").write_text(before)
     written = json.loads((tmp_path / "model" / "generation_config.json").read_text())
     assert asked.items() <= written.items()
-
-
-def test_new_weights_get_the_generation_config_of_their_checkpoint(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(str(write_skeleton(tmp_path / "old")), from_scratch=True)
-    save(checkpoint.model(False, 0), checkpoint, tmp_path / "new")
-    written = json.loads((tmp_path / "new" / "generation_config.json").read_text())
-    assert {"do_sample": False, "max_new_tokens": 32}.items() <= written.items()
 
 
 def test_nothing_that_is_written_holds_a_path_of_this_machine(finished: TinyRun, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lmmcl import TaskSequenceDataModule
 from lmmcl.callbacks import EWC, L2SP, MAS, LwF
 from lmmcl.foreseen import foresee
 from lmmcl.mitigation import Mitigation
-from lmmcl.plan import memory_of, plan
+from lmmcl.report.plan import memory_of, plan
 from tests.tiny_run import TinyRun
 from tests.toy import toy_data, toy_module, toy_trainer
 

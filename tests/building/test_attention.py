@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from typing_extensions import override
 
-import lmmcl.attention
-from lmmcl.attention import FLASH, attention_for
+import lmmcl.building.attention
+from lmmcl.building.attention import FLASH, attention_for
 from lmmcl.loading import Checkpoint
-from tests.tiny import tiny_checkpoint
 
 CUDA = torch.device("cuda")
 
@@ -26,7 +25,7 @@ class Supporting(Checkpoint):
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmmcl.attention, "is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr(lmmcl.building.attention, "is_flash_attn_2_available", lambda: True)
 
 
 def test_a_cpu_takes_eager() -> None:
@@ -44,6 +43,6 @@ def test_without_the_package_transformers_chooses() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_model_that_transformers_refuses_to_build_with_it_is_left_to_transformers(tmp_path: Path) -> None:
+def test_a_model_that_transformers_refuses_to_build_with_it_is_left_to_transformers(tiny: Path) -> None:
     """Here nothing can be built with it: the package is not there."""
-    assert attention_for(CUDA, True, Checkpoint(str(tiny_checkpoint(tmp_path)))) is None
+    assert attention_for(CUDA, True, Checkpoint(str(tiny))) is None

@@ -10,11 +10,12 @@ import torch
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 
-from lmmcl.attention import attention_for
-from lmmcl.compiled_layers import compile_layers
-from lmmcl.freed_memory import keep_freed_memory
-from lmmcl.frozen_linear import hold_in_bits
-from lmmcl.loading import Checkpoint, check_bf16, hold_masters
+from lmmcl.building.attention import attention_for
+from lmmcl.building.compiled_layers import compile_layers
+from lmmcl.building.freed_memory import keep_freed_memory
+from lmmcl.building.frozen_linear import hold_in_bits
+from lmmcl.building.masters import check_bf16, hold_masters
+from lmmcl.loading import Checkpoint
 from lmmcl.optim.trained_bytes import rounding_of
 from lmmcl.parallel.shard_loading import fill_, load_once, take_values
 from lmmcl.parallel.strategy import FSDP2Strategy, settle, shard

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmmcl.compiled_layers import compile_layers
+from lmmcl.building.compiled_layers import compile_layers
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.collate import Collator
 from lmmcl.data.batches.micro_batches import PADDED, Layout, MicroBatches
@@ -49,7 +49,9 @@ def test_a_run_compiles_its_decoder_layers(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[list[str]] = []
-    monkeypatch.setattr("lmmcl.build.compile_layers", lambda model, paths: compiled.append(list(paths)))
+    monkeypatch.setattr(
+        "lmmcl.building.build.compile_layers", lambda model, paths: compiled.append(list(paths))
+    )
     module = toy_module(tiny, tmp_path / "run", compile=True)
     toy_trainer().fit(module, toy_data(max_eval_samples=1))
     assert compiled == [list(module.anatomy.decoder_layers)]

@@ -8,7 +8,7 @@ import pytest
 
 STEPS = """
 import ctypes, resource, sys
-from lmmcl.freed_memory import keep_freed_memory
+from lmmcl.building.freed_memory import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 c = ctypes.CDLL(None)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-import lmmcl.frozen_linear
-from lmmcl.frozen_linear import BLOCK, FrozenLinear, hold_in_bits, packed, unpacked
+import lmmcl.building.frozen_linear
+from lmmcl.building.frozen_linear import BLOCK, FrozenLinear, hold_in_bits, packed, unpacked
 
 WIDTH = 3 * BLOCK
 
@@ -40,7 +40,7 @@ def test_packed_again_it_is_the_same_and_zeros_are_zeros(bits: int) -> None:
 def test_it_is_the_linear_of_what_it_stands_for_forward_and_backward(
     bf16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lmmcl.frozen_linear, "_AT_ONCE", 2 * WIDTH)
+    monkeypatch.setattr(lmmcl.building.frozen_linear, "_AT_ONCE", 2 * WIDTH)
     model = nn.ModuleDict({"layer": nn.ModuleDict({"linear": nn.Linear(WIDTH, 5)})})
     linear = model.get_submodule("layer.linear")
     assert isinstance(linear, nn.Linear)

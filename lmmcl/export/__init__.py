@@ -1,0 +1,1 @@
+"""A stage of a run as a Hugging Face folder, with its model card."""
