@@ -11,6 +11,7 @@ from typing_extensions import override
 import lmmcl.scorers
 from lmmcl.errors import UserError
 from lmmcl.scorers import lmms_eval
+from lmmcl.scorers.lmms_eval.seedbench import ABILITIES
 from lmmcl.scorers.score import Scorer
 
 # Scores are added up as whole billionths: no order of batches and no number of processes changes the sum.
@@ -26,17 +27,6 @@ _STARS = (
     "logical reasoning",
     "science & technology",
     "math",
-)
-_ABILITIES = (
-    "scene understanding",
-    "instance identity",
-    "instance attributes",
-    "instance location",
-    "instances counting",
-    "spatial relation",
-    "instance interaction",
-    "visual reasoning",
-    "text understanding",
 )
 _TEXTS = (
     "Regular Text Recognition",
@@ -60,9 +50,9 @@ PARTS: Mapping[Scorer, Sequence[str]] = {
     lmms_eval.chartqa: _CHARTS,
     lmmcl.scorers.path_vqa: _PATHOLOGY,
     lmms_eval.path_vqa: _PATHOLOGY,
-    lmmcl.scorers.letter: (*_STARS, *_ABILITIES),
+    lmmcl.scorers.letter: (*_STARS, *ABILITIES),
     lmms_eval.mmstar: _STARS,
-    lmms_eval.seedbench: _ABILITIES,
+    lmms_eval.seedbench: ABILITIES,
     lmmcl.scorers.substring: _TEXTS,
     lmms_eval.ocrbench: _TEXTS,
 }

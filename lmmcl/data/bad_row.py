@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+
+from typing_extensions import override
 
 from lmmcl.errors import UserError
 from lmmcl.redaction import redacted
@@ -24,6 +26,11 @@ class RowError(UserError):
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
         self.where, self.reason = where, redacted(reason)
+
+    @override
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """How a worker sends it: an exception is else made again from its whole message alone."""
+        return type(self), (self.where, self.reason)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Where a record holds what a row needs: the mapping of columns, and prompts written with them."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
-from typing import Any
+from typing import Any, Protocol
 
 from lmmcl.data.nearest import nearest
 from lmmcl.errors import UserError
@@ -47,6 +48,19 @@ def _has(record: Mapping[str, Any], name: str) -> bool:
 def base(name: str) -> str:
     """The column that a name leads into: ``answers`` of ``answers[0]``."""
     return re.split(r"[.\[]", name, maxsplit=1)[0]
+
+
+class Table(Protocol):
+    """What `Columns` needs of a table."""
+
+    @property
+    def plain_names(self) -> Sequence[str]:
+        """Columns without pictures."""
+        ...
+
+    def columns(self, names: Sequence[str]) -> Mapping[str, Sequence[Any]]:
+        """Whole columns of these."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,31 @@ class Columns:
                 f"{', '.join(there)}; {nearest(name, there)}correct it."
             )
 
+    def check_ids(self, table: "Table", places: Iterable[int], where: str) -> None:
+        """Checks that the column of ids, where there is one, tells the rows of a table apart.
+
+        Args:
+            table: of all records.
+            places: of the rows in it.
+            where: what it is, for the error.
+
+        Raises:
+            UserError: two rows have one id: their answers would be taken for each other's.
+        """
+        name = self.name("id")
+        column = name if name in table.plain_names else base(name)
+        if column not in table.plain_names:
+            return
+        values = table.columns([column])[column]
+        seen: dict[str, int] = {}
+        for place in places:
+            found = pick({column: values[place]}, name)
+            if found is not None and seen.setdefault(str(found), place) != place:
+                raise UserError(
+                    f"columns: id must name every row of {where} once, {name!r} has {str(found)[:60]!r} in rows "
+                    f"{seen[str(found)]} and {place}; take row numbers, columns: {{id: null}}, or another column."
+                )
+
     def used(self, record: Mapping[str, Any]) -> set[str]:
         """The record's columns that need not be handed on as they are."""
         return {base(name) if name not in record else name for name in map(self.name, COLUMNS) if name}
@@ -150,9 +189,15 @@ class Prompt:
         )
 
 
+def _is_gap(value: Any) -> bool:
+    """Whether a table has nothing there: None, or nan among numbers."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _written(value: Any, name: str) -> str:
-    if value is None:
+    if _is_gap(value):
         raise KeyError(name)
     if isinstance(value, list | tuple):
-        return "\n".join(f"{chr(ord('A') + place)}. {option}" for place, option in enumerate(value))
+        lettered = ((chr(ord("A") + place), option) for place, option in enumerate(value))
+        return "\n".join(f"{letter}. {option}" for letter, option in lettered if not _is_gap(option))
     return str(value)

@@ -2,23 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lmmcl.data.bad_row import RowError
 from lmmcl.data.columns import Columns, Prompt
 from lmmcl.data.files.records import Place
-from lmmcl.data.pictures.picture import PictureFile
-from lmmcl.data.pictures.picture_roots import PictureRoots
-from lmmcl.data.row import ImageSource, Row
-from lmmcl.redaction import redacted
+from lmmcl.data.picture_places import parts_of, picture_at, placed
+from lmmcl.data.row import Row
+from lmmcl.data.unread import refuse_unread
 
-PLACEHOLDER = "<image>"
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 _OURS = {"conversations", "messages", "images", "gold", "meta"}
-
-Part = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,9 @@ class RowForm:
             record (``options``, ``category``, ``critical``, ...) is in ``meta``.
 
         Raises:
-            RowError: the record has none of the forms, an empty answer, no path where a picture must be, other pictures
-                in ``image`` than in ``images``, or places and pictures that do not match.
+            RowError: the record has none of the forms, an empty answer or id, no path where a picture must be, other
+                pictures in ``image`` than in ``images``, places and pictures that do not match, or says what no row
+                holds (`refuse_unread`).
         """
         columns, where = self.columns, str(place)
         messages: list[dict[str, Any]] = []
@@ -66,17 +63,29 @@ class RowForm:
                 raise RowError(
                     where, f"a role must be one of {', '.join(ROLES)}, got {role!r}; correct the row."
                 )
-            parts, found = _parts(ROLES[role], content, where)
+            parts, found = parts_of(ROLES[role], content, where)
             inline += found
             messages.append({"role": ROLES[role], "content": parts})
         _check_answers(messages, where)
-        sources = _placed(messages, inline, self._pictures(record, where), where)
+        sources = placed(messages, inline, self._pictures(record, where), where)
+        if (turns := self._conversation(record)) is not None:
+            asked = [
+                part["text"]
+                for message in messages
+                for part in message["content"]
+                if part["type"] == "text" and message["role"] != "assistant"
+            ]
+            refuse_unread(record, turns, asked, len(sources), where)
         answer = "".join(part["text"] for part in messages[-1]["content"])
         gold, name = _number(columns.find(record, "gold")), columns.find(record, "id")
+        if name is not None and not str(name).strip():
+            raise RowError(
+                where, "an id must not be empty; write one, or take row numbers: columns: {id: null}."
+            )
         return Row(
             id=place.id if name is None else str(name),
             messages=messages,
-            images=tuple(_picture(source, place.folder, where) for source in sources),
+            images=tuple(picture_at(source, place.folder, where) for source in sources),
             gold=answer if gold is None else gold,
             meta=self._meta(record),
         )
@@ -93,7 +102,7 @@ class RowForm:
         return one or several
 
     def _turns(self, record: Mapping[str, Any], where: str) -> list[tuple[Any, Any]]:
-        turns = _structured(record.get("conversations") or self.columns.find(record, "messages"))
+        turns = self._conversation(record)
         if turns is None:
             return [("user", self._question(record, where)), ("assistant", self._answer(record, where))]
         if self.prompt is not None:
@@ -105,6 +114,10 @@ class RowForm:
                 where, f"a conversation must be a list of turns, got {str(turns)[:60]!r}; correct it."
             )
         return [(_get(turn, "role", "from", where), _get(turn, "content", "value", where)) for turn in turns]
+
+    def _conversation(self, record: Mapping[str, Any]) -> Any:
+        """The turns of a conversation as they stand there; None: the record is a question with its answer."""
+        return _structured(record.get("conversations") or self.columns.find(record, "messages"))
 
     def _question(self, record: Mapping[str, Any], where: str) -> str:
         if self.prompt is None:
@@ -156,9 +169,12 @@ def _is_picture(value: Any) -> bool:
 
 
 def _number(value: Any) -> Any:
-    """A number as it was before a table with gaps made it a float: 3 of 3.0, nothing of NaN; others as they are."""
+    """A number as it was before a table with gaps made it a float: 3 of 3.0, nothing of NaN; others as they are.
+
+    What is infinite is no number that anybody could answer.
+    """
     if isinstance(value, float):
-        if math.isnan(value):
+        if not math.isfinite(value):
             return None
         if value.is_integer():
             return int(value)
@@ -198,78 +214,3 @@ def _check_answers(messages: Sequence[Mapping[str, Any]], where: str) -> None:
     for message in messages:
         if message["role"] == "assistant" and not any(part["text"].strip() for part in message["content"]):
             raise RowError(where, "an answer must not be empty; write one or remove the row.")
-
-
-def _parts(role: str, content: Any, where: str) -> tuple[list[Part], list[Any]]:
-    """The parts of one turn, and for every image part the picture that it names itself, or None."""
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    if not isinstance(content, Sequence):
-        raise RowError(
-            where, f"a turn's content must be a text or a list of parts, got {content!r}; correct it."
-        )
-    parts: list[Part] = []
-    pictures: list[Any] = []
-    for entry in content:
-        part: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {}
-        kind = part.get("type")
-        if kind == "text":
-            text = part.get("text") or ""
-            pieces = [text] if role == "assistant" else text.split(PLACEHOLDER)
-            for index, piece in enumerate(pieces):
-                if index:
-                    parts.append({"type": "image"})
-                    pictures.append(None)
-                # The line breaks around a placeholder belong to it: the chat template writes its own.
-                text = piece if len(pieces) == 1 else piece.strip("\n")
-                if text:
-                    parts.append({"type": "text", "text": text})
-        elif kind in ("image", "image_url") and role != "assistant":
-            named = next((part[key] for key in ("image_url", "image", "path", "url") if part.get(key)), None)
-            parts.append({"type": "image"})
-            pictures.append(named.get("url") if isinstance(named, Mapping) else named)
-        else:
-            raise RowError(
-                where,
-                "a part of a turn must be a text, or in a user's turn an image, got "
-                f"{str(entry)[:60]!r}; correct the row.",
-            )
-    return parts, pictures
-
-
-def _placed(messages: list[dict[str, Any]], inline: list[Any], given: list[Any], where: str) -> list[Any]:
-    """One picture for every place: the one that the part names, else the next of the record's own."""
-    if given and not inline:
-        user = next((message for message in messages if message["role"] == "user"), None)
-        if user is not None:
-            user["content"] = [*({"type": "image"} for _ in given), *user["content"]]
-            inline = [None] * len(given)
-    open_places = sum(entry is None for entry in inline)
-    if open_places != len(given):
-        raise RowError(
-            where,
-            f"every picture must have its place in the text, got {len(given)} pictures for "
-            f"{open_places} places ({PLACEHOLDER} or image parts); correct the row.",
-        )
-    following = iter(given)
-    return [next(following) if entry is None else entry for entry in inline]
-
-
-def _picture(source: Any, folder: PictureRoots, where: str) -> ImageSource:
-    if callable(source):
-        opener: Callable[[], Any] = source
-        return opener
-    if not isinstance(source, str) or not source:
-        raise RowError(
-            where, f"a picture must be a path to a file, got {source!r}; correct or remove the row."
-        )
-    if source.startswith(("http://", "https://", "data:")):
-        raise RowError(
-            where,
-            f"a picture must be a file on disk, got {redacted(source[:2000])[:60]!r}; download it first.",
-        )
-    if not folder.roots:
-        raise RowError(
-            where, f"a picture must stand in the table itself, got the path {source[:60]!r}; use files: path."
-        )
-    return PictureFile(folder.start / source.removeprefix("file://"), where, folder.roots)

@@ -14,6 +14,7 @@ from lmmcl.data.batches.joined import JoinedRows
 from lmmcl.data.batches.loader import TaskLoader, WindowDataset
 from lmmcl.data.batches.micro_batches import Layout
 from lmmcl.data.batches.order import subset
+from lmmcl.data.drop_bad_rows import DropBadRows
 from lmmcl.data.epoch import Epoch, KeptLengths
 from lmmcl.data.feature_cache import check_feature_cache
 from lmmcl.data.parse import TaskSpec
@@ -237,8 +238,10 @@ class TaskSequenceDataModule(LightningDataModule):
         """Everything here that changes results, as plain values; a resume compares it.
 
         What says how samples stand in forwards, ``cache_features`` and ``num_workers`` are left out: they change
-        rounding at most. So is ``root``: the rows themselves are compared.
+        rounding at most. So is ``root``: the rows themselves are compared, and with ``on_bad_row: drop`` which of them
+        were dropped for their pictures: one that was repaired since may have the size that it had.
         """
+        dropped = self._dropped() if self.on_bad_row == "drop" else {}
         return {
             "batch_size": self.steps.batch_size,
             "seed": self.seed,
@@ -250,7 +253,19 @@ class TaskSequenceDataModule(LightningDataModule):
             "scoring": self.scoring,
             "tasks": [task_fingerprint(task) for task in self.tasks],
             "held_out": [task_fingerprint(task) for task in self.held_out],
+            **({"dropped": dropped} if dropped else {}),
         }
+
+    def _dropped(self) -> dict[str, list[int]]:
+        """By task and part, places of the rows that are left out for their pictures, of what is trained or reported."""
+        parts: list[tuple[Task, Part]] = [(task, "train") for task in self.tasks]
+        parts += [(task, "test") for task in (*self.tasks, *self.held_out)]
+        found = {
+            f"{task.name} {part}": task.source.left_out(part)
+            for task, part in parts
+            if isinstance(task.source, DropBadRows)
+        }
+        return {name: places for name, places in found.items() if places}
 
 
 def _part(task: Task, part: Part) -> Sequence[Row]:

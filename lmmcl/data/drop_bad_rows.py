@@ -33,6 +33,7 @@ class DropBadRows:
         self._name = name
         self._kept: dict[Part, Sequence[Row]] = {}
         self._found: dict[Part, list[BadRow]] = {}
+        self._places: dict[Part, list[int]] = {}
 
     @property
     def stem(self) -> str | None:
@@ -60,14 +61,25 @@ class DropBadRows:
                     f"data.on_bad_row: drop left no row of {self._name} for {name}; the first is {first.file}, row "
                     f"{first.row}: {first.reason}"
                 )
-            self._found[name] = list(bad.values())
+            self._found[name], self._places[name] = list(bad.values()), list(bad)
             good = [place for place in range(len(rows)) if place not in bad]
             self._kept[name] = RowView(good, rows.__getitem__) if bad else rows
         return self._kept[name]
 
     def fingerprint(self) -> str:
-        """The source's, as its pictures' verdicts follow from it."""
+        """The source's; which rows are left out for their pictures is said by `left_out`."""
         return f"{self.source.fingerprint()} without bad rows"
+
+    def left_out(self, name: Part) -> list[int]:
+        """Places in the source's part of the rows that were left out; a part is looked through for it.
+
+        They follow from the pictures' contents, of which a fingerprint has the sizes alone.
+
+        Raises:
+            UserError: see `split`.
+        """
+        self.split(name)
+        return self._places[name]
 
     def _bad(self, rows: Sequence[Row], part: Part) -> Iterator[tuple[int, BadRow]]:
         starts = range(0, len(rows), BLOCK)

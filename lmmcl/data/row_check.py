@@ -182,6 +182,8 @@ def _content(row: Row, files: PictureFiles, where: str) -> bytes:
             pictures.append(picture.size)
     try:
         text = json.dumps([row.messages, pictures], ensure_ascii=False, default=str).encode()
+        # These are written beside the answers, when all of them were given.
+        json.dumps([row.id, row.gold, row.meta], ensure_ascii=False, default=str, skipkeys=True).encode()
     except UnicodeEncodeError as error:
         raise RowError(where, f"its text must be valid Unicode, {error}; correct the row.") from error
     return sha256(text).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,19 @@ class RowContents:
 
     def prompt(self, row: Row) -> str:
         """A SHA-256 of all that the prompt of a row is made of: its messages but the answer, and its pictures."""
-        pictures = [self._picture(source, f"row {row.id!r}") for source in row.images]
+        pictures = [self._picture(_source(image, row), f"row {row.id!r}") for image in row.images]
         asked = row.messages[:-1] if row.messages[-1]["role"] == "assistant" else row.messages
         return sha256(json.dumps([_plain(asked), pictures]).encode()).hexdigest()
 
+    def same(self, rows: Sequence[Row], prompts: Sequence[str]) -> bool:
+        """Whether rows whose pictures lie in files still are what `prompt` said of them."""
+        return all(
+            self.prompt(row) == before
+            for row, before in zip(rows, prompts, strict=True)
+            if all(hasattr(_source(image, row), "identity") for image in row.images)
+        )
+
     def _picture(self, source: ImageSource, where: str) -> str:
-        if isinstance(source, Path):
-            source = PictureFile(source, where)
         identity, encoded = getattr(source, "identity", None), _encoded(source)
         if identity is None or encoded is None:
             picture = open_picture(source, where)
@@ -35,6 +41,10 @@ class RowContents:
         if known not in self._known:
             self._known[known] = sha256(encoded()).hexdigest()
         return self._known[known]
+
+
+def _source(image: ImageSource, row: Row) -> Any:
+    return PictureFile(image, f"row {row.id!r}") if isinstance(image, Path) else image
 
 
 def _encoded(source: ImageSource) -> Callable[[], bytes] | None:

@@ -9,7 +9,7 @@ from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.general_set import GeneralSet, GeneralSpec, named_row
 from lmmcl.data.reservoir import equal_shares, reservoir, reservoir_draws, sample
 from lmmcl.data.row import Row
-from lmmcl.data.row_view import RowView
+from lmmcl.data.row_view import Later, RowView
 from lmmcl.errors import UserError
 
 Strategy = Literal["reservoir", "balanced"]
@@ -166,7 +166,7 @@ class RowMemory:
         names = [one.name for one in data.tasks]
         for stage in range(1 + names.index(task)):
             ahead.end_stage(data, stage, *key)
-        return RowView(range(len(ahead.kept)), _Later(ahead, data))
+        return RowView(range(len(ahead.kept)), Later(partial(ahead.rows, data)))
 
     def rows(
         self, data: TaskSequenceDataModule, kept: Sequence[tuple[str, int]] | None = None
@@ -183,19 +183,6 @@ class RowMemory:
             task: self._general if task == GENERAL else data.train_rows(indices[task]) for task, _ in kept
         }
         return RowView(range(len(kept)), partial(_kept_row, sources, list(kept)))
-
-
-class _Later:
-    """The rows of a memory, found when the first of them is looked at."""
-
-    def __init__(self, memory: RowMemory, data: TaskSequenceDataModule) -> None:
-        self._memory, self._data = memory, data
-        self._rows: Sequence[Row] | None = None
-
-    def __call__(self, place: int) -> Row:
-        if self._rows is None:
-            self._rows = self._memory.rows(self._data)
-        return self._rows[place]
 
 
 def _kept_row(sources: dict[str, Sequence[Row]], kept: Sequence[tuple[str, int]], index: int) -> Row:

@@ -45,3 +45,21 @@ class RowView(MadeRows):
     @override
     def make(self, index: int) -> Row:
         return self._make(int(self._places[index]))
+
+
+class Later:
+    """Makes the rows of a sequence that is found when the first of them is looked at.
+
+    Args:
+        find: finds the sequence; for other processes it must be picklable.
+    """
+
+    def __init__(self, find: Callable[[], Sequence[Row]]) -> None:
+        self._find = find
+        self._rows: Sequence[Row] | None = None
+
+    def __call__(self, place: int) -> Row:
+        """The row at a position."""
+        if self._rows is None:
+            self._rows = self._find()
+        return self._rows[place]

@@ -66,8 +66,9 @@ class FileSource:
         bad_rows: rows that were left out.
 
     Raises:
-        UserError: with file and row: bad JSON, an unknown form, an id twice, an empty answer, a missing
-            picture, a row in two parts; a column of ``columns`` that no row has; or an empty part.
+        UserError: with file and row: bad JSON (a key twice, too), an unknown form, an id twice, an empty answer, a
+            missing picture, a row in two parts, a conversation that says what no row holds (`lmmcl.data.unread`); a
+            column of ``columns`` that no row has; or an empty part.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from lmmcl.data.row import Row
+from lmmcl.data.scorer_source import scorer_source
 from lmmcl.errors import UserError
 from lmmcl.scorers.score import Scorer
 
@@ -81,7 +82,8 @@ class Task:
     def scored_by(self) -> str:
         """How answers become the task's score, as a text that results are found by."""
         function = getattr(self.scorer, "__qualname__", type(self.scorer).__qualname__)
-        name = f"{self.scorer.__module__}.{function}"
+        source = scorer_source(self.scorer)
+        name = f"{self.scorer.__module__}.{function}" + (f" ({source})" if source else "")
         return name if self.mean_over is None else f"{name}, mean over {self.mean_over}"
 
     def __post_init__(self) -> None:

@@ -2,17 +2,20 @@
 
 from typing import Any
 
+from lmmcl.data.scorer_source import scorer_source
 from lmmcl.data.task import Task
 
 
 def task_fingerprint(task: Task) -> dict[str, Any]:
-    """The rows by their hash, the scorer by its name, and all overrides."""
+    """The rows by their hash, the scorer by its name and, if it is the user's, its code, and all overrides."""
     scorer = task.scorer
     name = getattr(scorer, "__qualname__", type(scorer).__qualname__)
+    source = scorer_source(scorer)
     return {
         "name": task.name,
         "rows": task.source.fingerprint(),
         "scorer": f"{scorer.__module__}.{name}",
+        **({"scorer_source": source} if source else {}),
         "max_new_tokens": task.max_new_tokens,
         "epochs": task.epochs,
         "lr": task.lr,

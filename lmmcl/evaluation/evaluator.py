@@ -8,10 +8,11 @@ from lmmcl.agreement import agreed
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
 from lmmcl.evaluation.answering import EvaluationStopped, MakePrompts, Speaker, answered
+from lmmcl.evaluation.cut_answers import tell_cut_answers
 from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.processes import from_first, in_order, world
 from lmmcl.evaluation.result import Example, TaskResult
-from lmmcl.scorers.score import Scorer
+from lmmcl.scorers.score import Score, Scorer
 
 __all__ = [
     "EvaluationStopped",
@@ -95,6 +96,10 @@ def evaluate_task(
         raise UserError(
             f"data: task {task.name} has no rows to evaluate; check its split and max_eval_samples."
         )
+    if task.mean_over is not None:
+        _check_groups(task, rows)
+    if world()[0] == 0:
+        tell_cut_answers(task.name, task.max_new_tokens, rows, module.processor)
     answers = answered(
         module,
         rows,
@@ -107,13 +112,50 @@ def evaluate_task(
     pairs = list(answers)
     with agreed():
         scored = [
-            (
-                i,
-                Example.of(rows[i], answer, task.scorer(answer, rows[i].gold, rows[i].meta), task.mean_over),
-            )
+            (i, Example.of(rows[i], answer, scored_row(task, rows[i], answer), task.mean_over))
             for i, answer in pairs
         ]
     return TaskResult(task.name, tuple(in_order(scored, len(rows))))
+
+
+def scored_row(task: Measured, row: Row, answer: str) -> Score:
+    """What a task's scorer says of an answer.
+
+    Args:
+        task: gives the scorer.
+        row: that was asked.
+        answer: to it.
+
+    Raises:
+        UserError: with task and row: the scorer refuses the row, fails, or returns something else than a score.
+    """
+    where = f"{task.name}: row {row.id!r}"
+    try:
+        score: Any = task.scorer(answer, row.gold, row.meta)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    except Exception as error:  # a user's own scorer may raise anything
+        raise UserError(
+            f"{where}: its scorer raised {type(error).__name__} ({error}) at the answer {answer[:60]!r} and the gold "
+            f"answer {row.gold!r}; correct the scorer, or the row."
+        ) from error
+    if not isinstance(score, Score):
+        raise UserError(
+            f"{where}: a scorer must return lmmcl.scorers.Score, got {score!r}; write return Score({score!r}) where "
+            "that is a number from 0 to 1."
+        )
+    return score
+
+
+def _check_groups(task: Measured, rows: Sequence[Row]) -> None:
+    """Refuses rows without a group where the score is a mean over groups: they would all be one."""
+    for row in rows:
+        if row.meta.get(str(task.mean_over)) is None:
+            there = ", ".join(map(str, row.meta)) or "nothing"
+            raise UserError(
+                f"data: {task.name}.mean_over must be a key of every row that is measured, got {task.mean_over!r}, and "
+                f"row {row.id!r} has {there}; correct the key or the row."
+            )
 
 
 def evaluate(
@@ -151,11 +193,22 @@ def evaluate(
         settings: dict[str, Any] = {"batch_size": batch_size, "stop": stop, "progress": progress}
         return evaluate_task(module, by_name[name], rows_by_task[name], prompts, **settings)
 
-    yield from measured(module, list(by_name), measure, kept)
+    def suits(held: TaskResult) -> bool:
+        """Whether a kept result is of these rows; dropped ones follow from pictures, which no key holds."""
+        rows = rows_by_task[held.task]
+        return held.n == len(rows) and all(
+            one.id == row.id for one, row in zip(held.examples, rows, strict=True)
+        )
+
+    yield from measured(module, list(by_name), measure, kept, suits)
 
 
 def measured(
-    module: Speaker, tasks: Sequence[str], measure: Callable[[str], TaskResult], kept: Kept | None
+    module: Speaker,
+    tasks: Sequence[str],
+    measure: Callable[[str], TaskResult],
+    kept: Kept | None,
+    suits: Callable[[TaskResult], bool] = lambda held: True,
 ) -> Iterator[TaskResult]:
     """The results that are kept, then those that have to be measured, each kept before it is yielded.
 
@@ -164,6 +217,7 @@ def measured(
         tasks: their names.
         measure: measures a task, on every process and with the same result.
         kept: where results are looked up and written, by the first process alone.
+        suits: whether one that was found may stand for a measurement.
     """
     first = world()[0] == 0
     results: dict[str, TaskResult | None] = {}
@@ -171,6 +225,7 @@ def measured(
         held = None
         with agreed():
             held = kept.store.find(kept.stage, name, kept.keys[name]) if kept is not None and first else None
+            held = held if held is not None and suits(held) else None
         results[name] = from_first(held)
     yield from (held for held in results.values() if held is not None)
     pending = [name for name in tasks if results[name] is None]

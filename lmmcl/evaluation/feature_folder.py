@@ -148,6 +148,8 @@ class FeatureFolder:
             leaving = [*(entry for entry in others if entry[1] < long_ago), *rows]
         else:
             leaving = [*rows, *others]
+        if room + sum(entry[2] for entry in leaving) < size:  # they would leave for nothing
+            return room
         # Rows are many: a look for each would take long.
         for file, _, held in leaving:
             if room >= size + self._most // 100:
@@ -191,8 +193,8 @@ def _stamp(file: Path) -> None:
     now = time.time_ns()
     try:
         os.utime(file, ns=(now, now))
-    except PermissionError:  # another user's entry; whose group may write it may say that it is now
-        with contextlib.suppress(PermissionError):
+    except OSError:  # another user's entry; whose group may write it may say that it is now
+        with contextlib.suppress(OSError):  # a disk that takes nothing has good entries, too
             os.utime(file)
 
 

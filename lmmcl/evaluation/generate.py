@@ -11,19 +11,30 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from lmmcl.data.batches.batch import Batch
 from lmmcl.errors import UserError
 from lmmcl.evaluation.reserved_cache import reserving
+from lmmcl.evaluation.turn_ends import turn_ends
 
 
-def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Ids that end an answer: those of the checkpoint's generation config and the tokenizer's.
+def end_tokens(model: Any, processor: Any) -> list[int]:
+    """Ids that end an answer: those of the checkpoint's generation config, the tokenizer's and the chat template's.
 
-    Some checkpoints name the end of text in one place and the end of turn in the other (Llama 3); an answer
+    Some checkpoints name the end of text in one place and the end of turn in the other (Llama 3), and some, such as
+    those that other tools wrote without a generation config, the end of turn nowhere but in their template; an answer
     that went on behind its end of turn would hold the next turn.
+
+    Args:
+        model: a transformers model.
+        processor: a processor or tokenizer.
 
     Raises:
         UserError: the checkpoint names none.
     """
     own = model.generation_config.eos_token_id
-    named = [*(own if isinstance(own, list | tuple) else [own]), tokenizer.eos_token_id]
+    tokenizer = getattr(processor, "tokenizer", processor)
+    named = [
+        *(own if isinstance(own, list | tuple) else [own]),
+        tokenizer.eos_token_id,
+        *turn_ends(processor),
+    ]
     ids = list(dict.fromkeys(int(token) for token in named if token is not None))
     if not ids:
         raise UserError(
@@ -33,14 +44,15 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return ids
 
 
-def greedy_config(model: Any, tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
+def greedy_config(model: Any, processor: Any, max_new_tokens: int) -> GenerationConfig:
     """Settings of plain greedy decoding with the checkpoint's special tokens and nothing else of its own.
 
     A checkpoint's ``generation_config.json`` may ask for sampling, beams or a repetition penalty, and
     ``generate`` fills whatever a caller leaves open from there. So this is a whole configuration, not a
     patch.
     """
-    ends = end_tokens(model, tokenizer)
+    ends = end_tokens(model, processor)
+    tokenizer = getattr(processor, "tokenizer", processor)
     own = model.generation_config
     padding = [token for token in (tokenizer.pad_token_id, own.pad_token_id, ends[0]) if token is not None]
     return GenerationConfig(
@@ -109,7 +121,7 @@ def generate(
     """
     _check(model, batch)
     tokenizer = getattr(processor, "tokenizer", processor)
-    config = greedy_config(model, tokenizer, max_new_tokens)
+    config = greedy_config(model, processor, max_new_tokens)
     with _generation_config(model, config), reserving(model, max_new_tokens):
         # The caller gathered the weights, so ranks may stop at different steps.
         output = model.generate(

@@ -119,8 +119,16 @@ class KeptFeatures:
         key = sha256(json.dumps([self._about, self._tower, contents]).encode()).hexdigest()
         found = self._folder.find(key)
         if found is None:
-            return Prompts(self, make(rows), key if self._keeps else "")
+            batch = make(rows)
+            return Prompts(self, batch, key if self._keeps and self._same(rows, contents) else "")
         return Prompts(self, KeptBatch(*found), key, tuple(row.id for row in rows))
+
+    def _same(self, rows: Sequence[Row], contents: Sequence[str]) -> bool:
+        """Whether no picture changed since its checksum was taken: the pixels may else be others than the key's."""
+        try:
+            return self._contents.same(rows, contents)
+        except OSError:
+            return False
 
     def answers(self, prompts: Prompts, max_new_tokens: int) -> list[str]:
         """The answers to a batch of prompts, see `lmmcl.evaluation.generate.generate`."""

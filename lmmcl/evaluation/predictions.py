@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmmcl.evaluation.result import TaskResult
-from lmmcl.run.checkpoint import as_json, write_atomically
+from lmmcl.run.checkpoint import as_json, naming_disk_errors, write_atomically
 
 INDEX = "index.json"
 
@@ -85,7 +85,8 @@ class PredictionStore:
 
     def _write(self, stage: str, task: str, key: str, data: bytes) -> None:
         folder = self.folder / stage
-        folder.mkdir(parents=True, exist_ok=True)
+        with naming_disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{task}.jsonl", data)
         entry = {"key": key, "sha256": hashlib.sha256(data).hexdigest()}
         write_atomically(folder / INDEX, as_json({**self._index(stage), task: entry}))

@@ -1,6 +1,7 @@
 """What an evaluation of one task yields: every example's answer and score, and their means."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -10,7 +11,9 @@ from lmmcl.scorers.score import Score
 
 
 def is_critical(mark: Any) -> bool:
-    """Whether a row's mark ``critical`` says yes; a table without types (CSV) says it in words."""
+    """Whether a row's mark ``critical`` says yes; a table without types (CSV) says it in words, a gap says no."""
+    if isinstance(mark, float) and math.isnan(mark):
+        return False
     return mark.strip().lower() in ("true", "1", "yes") if isinstance(mark, str) else bool(mark)
 
 

@@ -28,6 +28,9 @@ _LONG = re.compile(
 _BARE = re.compile(r"\W*(\d{1,2})[\s-]?(\d{2})\W*")
 _FULL = re.compile(rf"\b({_NUMBER})\s*(?:o'?\s?clock\b|[ap]\.?m\b)", re.IGNORECASE)
 
+_MINUTES = re.compile(rf"\b{_NUMBER}\s*min(?:ute)?s?\b", re.IGNORECASE)
+"""Beside "3 o'clock" they say that it is not the full hour, in a way that is not read."""
+
 
 def _value(text: str) -> int:
     """The number that up to two words or digits spell."""
@@ -59,7 +62,8 @@ def read_time(text: str) -> tuple[int, int] | None:
     times = [(int(match["hour"]), int(match["minute"] or match["two"])) for match in _DIGITAL.finditer(plain)]
     times = times or [_spoken(match) for match in _SPOKEN.finditer(plain)]
     times = times or [(_value(hour), _value(minute)) for hour, minute in map(_pair, _LONG.finditer(plain))]
-    times = times or [(_value(match[1]), 0) for match in _FULL.finditer(plain)]
+    if not _MINUTES.search(plain):
+        times = times or [(_value(match[1]), 0) for match in _FULL.finditer(plain)]
     if not times and (bare := _BARE.fullmatch(plain)):
         times = [(int(bare[1]), int(bare[2]))]
     if any(hour > 24 or not 0 <= minute < 60 for hour, minute in times):

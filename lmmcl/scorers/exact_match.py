@@ -1,5 +1,6 @@
 """Short free answers: the prediction equals a gold answer in normal form."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,15 +13,21 @@ def accepted(gold: Any, scorer: str) -> list[str]:
     """The gold answers as texts: one, or several of which any is right.
 
     Raises:
-        UserError: there is none, or one is empty.
+        UserError: there is none, or one is empty or no text or number.
     """
-    several = isinstance(gold, Sequence) and not isinstance(gold, str)
-    answers = [str(answer) for answer in gold] if several else [str(gold)]
-    if gold is None or not answers or not all(answer.strip() for answer in answers):
+    answers = list(gold) if isinstance(gold, Sequence) and not isinstance(gold, str) else [gold]
+    if not answers or not all(is_answer(answer) and str(answer).strip() for answer in answers):
         raise UserError(
-            f"scorer {scorer}: the gold answer must be a text or several, got {gold!r}; correct the row."
+            f"scorer {scorer}: the gold answer must be a text or several, got {gold!r}; correct the row, or name the "
+            "texts inside it: columns: {gold: 'answers[0].text'}."
         )
-    return answers
+    return [str(answer) for answer in answers]
+
+
+def is_answer(value: Any) -> bool:
+    """Whether a gold value is a text or number, and no gap or container, whose name no answer could be."""
+    gap = value is None or (isinstance(value, float) and math.isnan(value))
+    return not gap and (isinstance(value, str) or not isinstance(value, Mapping | Sequence | bytes))
 
 
 def exact_match(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:

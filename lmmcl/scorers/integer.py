@@ -1,6 +1,7 @@
 """Counting: the prediction states the gold integer, in digits or in words."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -13,6 +14,9 @@ from lmmcl.scorers.score import Score
 _EXPLICIT = re.compile(r"(?:=|\btotal(?:\s+of|\s+is)?\s*:?|\banswer\s*(?:is|:|=))\s*", re.IGNORECASE)
 _IN_TOTAL = re.compile(r"\s+(?:in\s+total|in\s+all|altogether)\b", re.IGNORECASE)
 _CLAUSE = re.compile(r"[,;:.](?=\s)|[\n=]")
+_ASIDE = re.compile(r"[,;:.](?=\s)|[\n(]|\b(?:because|since|as|of|where|with|including)\b", re.IGNORECASE)
+_DENIED = re.compile(r"\W*not\b", re.IGNORECASE)
+_NO_ONE = re.compile(r"\b(?:no|not)[\s-]+one\b|(?<=n't)\s+one\b", re.IGNORECASE)
 # "No, I see" refuses or denies; "no phones" and "there are none" count.
 _NOTHING = re.compile(
     r"\b(?:none|nothing|nobody|nil)\b|\bno\s+[a-z]+"
@@ -29,20 +33,26 @@ def _in_total(text: str) -> Fraction | None:
     return stated[0] if len(stated) == 1 and mentions(clause.split()[-1]) else None
 
 
+def _named(text: str) -> Fraction | None:
+    """The number that the last total or answer named as such states, unless what names it states others ("3 or 4")."""
+    for clause in _ASIDE.split(_EXPLICIT.split(text)[-1]) if _EXPLICIT.search(text) else ():
+        if stated := mentions(clause):
+            return stated[0] if len(set(stated)) == 1 and not _DENIED.match(clause) else None
+    return None
+
+
 def read_number(text: str) -> Fraction | None:
     """The one number a text states, or None when it states none or several different ones.
 
     "One" beside another number is a pronoun ("5, the one on the left is small"); "no phones" and "none" are
     0; a total ("a total of 5", "5 in total") or an answer named as such wins over its summands.
     """
-    answer = without_lead_in(text)
-    without_no_one = re.sub(r"\b(?:no|not)\s+one\b", "none", answer, flags=re.IGNORECASE)
+    without_no_one = _NO_ONE.sub(" none", without_lead_in(text))
+    whole = _NO_ONE.sub(" none", unicodedata.normalize("NFKC", text))
     total = _in_total(without_no_one)
+    total = _named(whole) if total is None else total
     if total is not None:
         return total
-    explicit = _EXPLICIT.split(without_no_one)
-    if len(explicit) > 1 and (stated := mentions(explicit[-1])):
-        return stated[0]
     found = mentions(without_no_one)
     if len(set(found)) > 1:
         without_pronoun = re.sub(r"\bone\b(?!-)", " , ", without_no_one, flags=re.IGNORECASE)

@@ -38,12 +38,20 @@ _NO_LETTER_BEFORE = re.compile(r" (?!(?:or|and|is|was)\b)[A-Za-z]")
 
 
 def _allowed(options: Sequence[Any] | Mapping[str, Any] | None) -> dict[str, str]:
-    """Letter -> normalised text of every option ("" where no texts are known)."""
+    """Letter -> normalised text of every option ("" where no texts are known); a gap of a table is no option."""
     if not options:
         return dict.fromkeys(ascii_uppercase, "")
+    if isinstance(options, str):  # each of its letters would be an option
+        raise UserError(
+            f"scorer letter: options must be a list of texts, or a mapping from letter to text, got the text "
+            f'{options[:60]!r}; write it as JSON, ["red", "blue"], or name another column by columns: {{options: '
+            "...}."
+        )
     if isinstance(options, Mapping):
-        return {str(letter).upper(): normalise(str(text)) for letter, text in options.items()}
-    return {letter: normalise(str(text)) for letter, text in zip(ascii_uppercase, options, strict=False)}
+        texts = {str(letter).upper(): text for letter, text in options.items()}
+    else:
+        texts = dict(zip(ascii_uppercase, options, strict=False))
+    return {letter: normalise(str(text)) for letter, text in texts.items() if text is not None}
 
 
 def _is_a_word(letter: str, text: str, end: int) -> bool:
@@ -151,7 +159,7 @@ def letter(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
         A score of 0 or 1; unreadable when no option or several are chosen.
 
     Raises:
-        UserError: the gold answer is not a letter of the options.
+        UserError: the gold answer is not a letter of the options, or these are one text.
     """
     options = meta.get("options")
     wanted = str(gold).strip().strip("().").upper()

@@ -11,7 +11,11 @@ _LEAD_IN = re.compile(
 )
 _APOSTROPHES = str.maketrans("", "", "'’`")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_KEPT = re.compile(r"[^\W_]+(?:\.\d+)?|%", re.UNICODE)
+# A minus sign, not a hyphen: before a number, and behind no word, number, bracket or unit ("5-3", "10%-12%").
+_SIGN = r"(?<![^\W_])(?<![%)\].°])-"
+_SIGN_BEFORE_CURRENCY = re.compile(rf"{_SIGN}([$€£¥])(?=\.?\d)")
+_KEPT = re.compile(rf"(?:{_SIGN}(?=\.?\d))?(?:(?<![\d.])\.\d+|[^\W_]+(?:\.\d+)?)|%")
+_BARE_POINT = re.compile(r"^-?(?=\.)")
 
 
 def without_lead_in(text: str) -> str:
@@ -22,11 +26,12 @@ def without_lead_in(text: str) -> str:
 def tokens(text: str) -> list[str]:
     """The words of an answer in normal form.
 
-    Lower case, no punctuation but a decimal point, no thousands separator, number words up to twelve as
-    digits, and no articles (unless articles are all there is: "A" is an answer).
+    Lower case, no punctuation but a decimal point and the minus sign of a number, no thousands separator, number words
+    up to twelve as digits, and no articles (unless articles are all there is: "A" is an answer).
     """
-    plain = _THOUSANDS.sub("", without_lead_in(text).casefold().translate(_APOSTROPHES))
-    words = [str(SMALL_NUMBERS.get(word, word)) for word in _KEPT.findall(plain)]
+    plain = _THOUSANDS.sub("", without_lead_in(text).casefold().translate(_APOSTROPHES)).replace("−", "-")
+    found = _KEPT.findall(_SIGN_BEFORE_CURRENCY.sub(r"\1-", plain))
+    words = [_BARE_POINT.sub(r"\g<0>0", str(SMALL_NUMBERS.get(word, word))) for word in found]
     return [word for word in words if word not in ARTICLES] or words
 
 

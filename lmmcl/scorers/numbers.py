@@ -21,9 +21,15 @@ SMALL_NUMBERS: dict[str, int] = {word: value for word, value in UNITS.items() if
 _DIGITS = r"(?<![\w.,/])[-−+]?\d{1,30}(?:/\d{1,30}|(?:,\d{3}){0,9}(?:\.\d{1,30})?)(?![\w/]|[.,]\d)"
 _WORD = "|".join(sorted([*UNITS, *_SCALES, "dozen"], key=len, reverse=True))
 _ARTICLE = r"(?:(?:half\s+)?an?\s+(?=dozen|hundred|thousand|million))"
-_WORDS = rf"\b{_ARTICLE}?(?:{_WORD})(?:(?:\s*-\s*|\s+|\s+and\s+)(?:{_WORD}))*\b"
+# "twenty-first" is an ordinal, and no part of it a count.
+_ORDINAL = r"-(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)\b"
+_WORDS = rf"\b(?>{_ARTICLE}?(?:{_WORD})(?:(?:\s*-\s*|\s+|\s+and\s+)(?:{_WORD}))*)\b(?!{_ORDINAL})"
 _SCALE = rf"(?P<scale>(?:[\s-]{{0,3}}\b(?:{'|'.join(_SCALES)}|dozen)\b){{1,3}})"
-_MENTION = re.compile(rf"(?P<digits>{_DIGITS}){_SCALE}?|(?P<words>{_WORDS})", re.IGNORECASE)
+_MENTION = re.compile(
+    rf"(?P<minus>\b(?:minus|negative)\s+)?(?:(?P<digits>{_DIGITS}){_SCALE}?|(?P<words>{_WORDS}))"
+    r"(?P<half>\s+and\s+a\s+half\b)?",
+    re.IGNORECASE,
+)
 
 
 def _of_words(phrase: str) -> list[Fraction]:
@@ -52,14 +58,24 @@ def _of_words(phrase: str) -> list[Fraction]:
 
 
 def mentions(text: str) -> list[Fraction]:
-    """All numbers a text mentions, in order and exact: "3.5" is seven halves, "1,200" and "1.2 thousand" are 1200."""
+    """All numbers a text mentions, in order and exact.
+
+    "3.5" and "three and a half" are seven halves, "1,200" and "1.2 thousand" are 1200, "minus three" is -3.
+    """
     found: list[Fraction] = []
     for match in _MENTION.finditer(unicodedata.normalize("NFKC", text)):
         digits = match["digits"]
         if digits is None:
-            found += _of_words(match["words"])
-        elif not re.search(r"/0+$", digits):
-            value = Fraction(digits.replace(",", "").replace("−", "-"))
+            values = _of_words(match["words"])
+        elif re.search(r"/0+$", digits):
+            continue
+        else:
             scales = re.findall(r"[a-z]+", (match["scale"] or "").lower())
-            found.append(value * prod(12 if word == "dozen" else _SCALES[word] for word in scales))
+            scale = prod(12 if word == "dozen" else _SCALES[word] for word in scales)
+            values = [Fraction(digits.replace(",", "").replace("−", "-")) * scale]
+        if match["half"]:
+            values[-1] += Fraction(1, 2)
+        if match["minus"]:
+            values[0] = -values[0]
+        found += values
     return found

@@ -6,6 +6,7 @@ from typing import Any
 from lmmcl.errors import UserError
 from lmmcl.scorers.agreement import agreement
 from lmmcl.scorers.evalai import evalai
+from lmmcl.scorers.exact_match import is_answer
 from lmmcl.scorers.normalise import without_lead_in
 from lmmcl.scorers.score import Score
 
@@ -29,14 +30,15 @@ def vqa_accuracy(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
         A score from 0 to 1; unreadable when the normal form is empty.
 
     Raises:
-        UserError: the gold answer is no list of at least four answers: nothing could score 1.
+        UserError: the gold answer is no list of at least four texts: nothing could score 1.
     """
-    answers = [] if isinstance(gold, str) or not isinstance(gold, Sequence) else [str(item) for item in gold]
-    if len(answers) < _FEWEST:
+    answers = [] if isinstance(gold, str) or not isinstance(gold, Sequence) else list(gold)
+    if len(answers) < _FEWEST or not all(map(is_answer, answers)):
         raise UserError(
             f"scorer vqa_accuracy: the gold answer must be the list of the annotators' answers, {_FEWEST} or more, "
-            f"got {gold!r}; correct the row, or take exact_match or anls where any accepted answer is right."
+            f"each a text, got {gold!r}; correct the row, or take exact_match or anls where any accepted answer is "
+            "right."
         )
     said = _plain(prediction)
-    value = agreement(said, [_plain(answer) for answer in answers]) if said else 0.0
+    value = agreement(said, [_plain(str(answer)) for answer in answers]) if said else 0.0
     return Score(value, parsed=bool(said))

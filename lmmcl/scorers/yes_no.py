@@ -9,6 +9,11 @@ from lmmcl.scorers.normalise import without_lead_in
 from lmmcl.scorers.score import Score
 
 _READINGS = {"yes": True, "yeah": True, "yep": True, "true": True, "no": False, "nope": False, "false": False}
+_READINGS["untrue"] = False
+_DENIED = re.compile(r"(?:\b(?:not|never)|n't)\s+(?:\w+ly\s+)?(yes|true|false)\b", re.IGNORECASE)
+_OPPOSITE = {"yes": " no", "true": " false", "false": " true"}
+_NEITHER = re.compile(r"\bneither\s+(?:yes|no|true|false)\b", re.IGNORECASE)
+_NO_ANSWER = re.compile(r"\bno\s+(?:idea|clue|doubt)\b", re.IGNORECASE)
 _ANSWER = re.compile(rf"\b({'|'.join(_READINGS)})\b(?!-)", re.IGNORECASE)
 _BOTH = re.compile(
     r"^\W*(?:yes|no)\s*(?:(?:and|or|/)\s*(?:yes|no)\b|,\s*(?:yes|no)\b(?!\s+\w))", re.IGNORECASE
@@ -19,10 +24,12 @@ def read_yes_no(text: str) -> bool | None:
     """True for yes, False for no, None when the text says neither or both.
 
     The first word decides ("No, there is one; yes, really" is a no); otherwise all mentions must agree, and
-    "no" before a noun ("there is no cell wall") is not an answer to the question asked.
+    "no" before a noun ("there is no cell wall") is not an answer to the question asked. What is denied counts as its
+    opposite ("that is not true"), and "no idea" and "no doubt" are no denials.
     """
-    answer = without_lead_in(text)
-    if _BOTH.match(answer):
+    answer = _NO_ANSWER.sub(" , ", without_lead_in(text))
+    answer = _DENIED.sub(lambda match: _OPPOSITE[match[1].lower()], answer)
+    if _NEITHER.search(answer) or _BOTH.match(answer):
         return None
     first = re.match(r"\W*([A-Za-z]+)", answer)
     if first and first[1].lower() in _READINGS:

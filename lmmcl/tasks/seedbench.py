@@ -2,8 +2,7 @@
 
 Data: lmms-lab/SEED-Bench, test (``question``, ``choice_a`` to ``choice_d``, ``answer`` as a letter, ``data_type``,
 ``question_id``, ``question_type_id``, ``image`` as a list, as lmms-eval reads them). Questions about videos are left
-out. The prompt is that of lmms-eval 0.7.3 (``seedbench``, scored as ``seed_image``); the names of the abilities are
-those of the paper (arXiv 2307.16125, table 1).
+out. The prompt is that of lmms-eval 0.7.3 (``seedbench``, scored as ``seed_image``).
 """
 
 from lmmcl.data.files.records import Record
@@ -12,20 +11,9 @@ from lmmcl.data.row import Row
 from lmmcl.data.task import Part, Task
 from lmmcl.scorers import letter
 from lmmcl.scorers.lmms_eval import SCORERS
+from lmmcl.scorers.lmms_eval.seedbench import ABILITIES
 from lmmcl.tasks.measured import MeasuredSource
 from lmmcl.tasks.question import LETTER_PROMPT, lettered, question_row
-
-ABILITIES = (
-    "scene understanding",
-    "instance identity",
-    "instance attributes",
-    "instance location",
-    "instances counting",
-    "spatial relation",
-    "instance interaction",
-    "visual reasoning",
-    "text understanding",
-)
 
 
 def about_a_picture(record: Record) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lmmcl.data.columns import Columns
+from lmmcl.data.columns import Columns, Prompt
 from lmmcl.data.sources import FileSource
 from lmmcl.errors import UserError
 
@@ -41,3 +41,10 @@ def test_a_way_inside_a_column_must_lead_somewhere() -> None:
     for name in ("answers[1]", "meta.knid", "meta[0]", "other.kind"):
         with pytest.raises(UserError, match=r"got '.*', which no row has, only answers, meta, a\.b; "):
             Columns({"gold": name}).check(records, "here")
+
+
+def test_a_gap_of_a_table_is_not_written_into_a_prompt() -> None:
+    assert Prompt("{options}").fill({"options": ["red", "blue", None, None]}) == "A. red\nB. blue"
+    for gap in (None, float("nan")):
+        with pytest.raises(KeyError, match="hint"):
+            Prompt("{question} {hint}").fill({"question": "What?", "hint": gap})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import PIL
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -106,6 +107,25 @@ def test_pictures_are_decoded_once_and_again_when_they_change(decoded: list[Any]
     Image.new("RGB", (5, 5)).save("4.png")
     assert TaskSequenceDataModule([SPEC], on_bad_row="drop").bad_rows == []
     assert len(decoded) == count + 1
+
+
+def test_another_pillow_looks_again(decoded: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    write({})
+    for seen, version in ((1, "12.9"), (1, "12.9"), (2, "13.0")):
+        monkeypatch.setattr(PIL, "__version__", version)
+        TaskSequenceDataModule([SPEC], on_bad_row="drop").bad_rows  # noqa: B018  # it looks
+        assert len(decoded) == seen * len(set(map(str, decoded)))
+
+
+def test_the_fingerprint_follows_a_repair_that_leaves_the_size() -> None:
+    write({})
+    good = TaskSequenceDataModule([SPEC], on_bad_row="drop").fingerprint()
+    whole = Path("4.png").read_bytes()
+    Path("4.png").write_bytes(bytes(len(whole)))
+    broken = TaskSequenceDataModule([SPEC], on_bad_row="drop").fingerprint()
+    Path("4.png").write_bytes(whole)
+    assert TaskSequenceDataModule([SPEC], on_bad_row="drop").fingerprint() == good
+    assert {**good, "dropped": {"mine train": [1]}} == broken
 
 
 def test_an_interrupted_check_goes_on(tmp_path: Path, decoded: list[Any]) -> None:

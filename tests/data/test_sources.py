@@ -195,6 +195,8 @@ def test_the_fingerprint_changes_with_rows_pictures_and_shares() -> None:
 
 
 GOOD = {"question": "q", "answer": "A"}
+ASKED, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "A"}
+TALK = {"messages": [ASKED, SAID]}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,24 @@ GOOD = {"question": "q", "answer": "A"}
             {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
             "row 2: a part of a turn must be a text",
         ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
+            "row 2: a part of type text must hold a text, got 5",
+        ),
         ({"conversations": ["x"]}, "row 2: a turn must have the key 'role' or 'from'"),
+        ({**GOOD, "id": " "}, "row 2: an id must not be empty"),
+        ({**GOOD, "id": "\udc80"}, "row 2: its text must be valid Unicode"),
+        ({**GOOD, "gold": "\ud800"}, "row 2: its text must be valid Unicode"),
+        ({**GOOD, "options": ["\ud800"]}, "row 2: its text must be valid Unicode"),
+        ({**TALK, "system": "Be brief."}, "row 2: a system prompt must be the first turn"),
+        ({**TALK, "tools": [{"name": "f"}]}, "row 2: a row has no tools"),
+        ({**TALK, "video": "a.mp4"}, "row 2: a row shows pictures alone, got the video 'a.mp4'"),
+        (
+            {"messages": [ASKED, {**SAID, "reasoning_content": "hm"}]},
+            "row 2: .*words must all stand in its content",
+        ),
+        ({"messages": [ASKED, {**SAID, "tool_calls": [1]}]}, "row 2: .*words must all stand in its content"),
+        ({"messages": [ASKED, {**SAID, "weight": 0}]}, "row 2: every answer is learned alike, got weight: 0"),
     ],
 )
 def test_a_mistake_in_a_row_is_said_with_file_and_row(record: Any, message: str) -> None:
@@ -236,6 +255,35 @@ def test_rows_that_are_not_json_are_named_by_line() -> None:
     Path("rows.json").write_text('[\n{"question": "q",}\n]')
     with pytest.raises(UserError, match=r"rows\.json, line 2: not JSON"):
         FileSource("rows.json")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_key_that_stands_twice_and_a_number_without_end_are_no_json(name: str) -> None:
+    good = '{"question": "q", "answer": "A"}'
+    for wrong, message in (
+        ('{"question": "q", "answer": "A", "answer": "B"}', "the key 'answer' stands twice"),
+        ('{"question": "q", "answer": "A", "meta": {"a": 1, "a": 2}}', "the key 'a' stands twice"),
+        ('{"question": "q", "answer": ' + "1" * 5000 + "}", "4300 digits"),
+    ):
+        lines = [good, wrong]
+        Path(name).write_text("\n".join(lines) if name.endswith("l") else f"[{', '.join(lines)}]")
+        with pytest.raises(UserError, match=rf"rows\.json.*not JSON \(.*{message}"):
+            FileSource(name, held_out=True)
+
+
+def test_what_a_conversation_says_beside_its_turns_without_harm_is_meta() -> None:
+    turns = [{"from": "system", "value": "s"}, {"from": "human", "value": "q", "weight": None}]
+    turns.append({"from": "gpt", "value": "A", "weight": 1.0})
+    record = {
+        "conversations": turns,
+        "system": "s",
+        "video": "frames of 7",
+        "image": "pictures/a.png",
+        "tools": "[]",
+    }
+    row = only(record)
+    assert [message["role"] for message in row.messages] == ["system", "user", "assistant"]
+    assert row.meta["video"] == "frames of 7" and len(row.images) == 1
 
 
 def test_row_numbers_may_stand_in_for_ids() -> None:

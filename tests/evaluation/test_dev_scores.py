@@ -15,13 +15,7 @@ from lmmcl.evaluation.dev_scores import dev_scores, dev_tasks, require_dev
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.evaluation.predictions import PredictionStore
 from lmmcl.evaluation.result import TaskResult
-from tests.tiny import tiny_checkpoint
 from tests.toy import SIZES, ToySource, toy_data, toy_module, toy_task, toy_trainer
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 class Chooser(StageCallback):
@@ -49,9 +43,9 @@ class Chooser(StageCallback):
             self._score(module)
 
 
-def test_they_are_the_scores_of_the_matrix_on_the_same_rows(checkpoint: Path, tmp_path: Path) -> None:
+def test_they_are_the_scores_of_the_matrix_on_the_same_rows(tiny: Path, tmp_path: Path) -> None:
     chooser, matrix = Chooser(), HeldOutEvaluation(batch_size=4, canary_every_n_steps=0, part="dev")
-    toy_trainer(callbacks=[chooser, matrix]).fit(toy_module(checkpoint, tmp_path), toy_data())
+    toy_trainer(callbacks=[chooser, matrix]).fit(toy_module(tiny, tmp_path), toy_data())
     rows, store = Matrix.load(tmp_path / "matrix.json").finals, PredictionStore(tmp_path / "predictions")
     assert len(rows) == len(chooser.found) == 3
     for row, found in zip(rows, chooser.found, strict=True):
@@ -60,10 +54,10 @@ def test_they_are_the_scores_of_the_matrix_on_the_same_rows(checkpoint: Path, tm
         assert {name: store.read(row.name, name) for name in found} == found
 
 
-def test_they_write_nothing(checkpoint: Path, tmp_path: Path) -> None:
+def test_they_write_nothing(tiny: Path, tmp_path: Path) -> None:
     def files(name: str, *callbacks: StageCallback) -> dict[str, bytes]:
         run = tmp_path / name
-        toy_trainer(callbacks=list(callbacks)).fit(toy_module(checkpoint, run), toy_data())
+        toy_trainer(callbacks=list(callbacks)).fit(toy_module(tiny, run), toy_data())
         found = {path.relative_to(run): path for path in run.rglob("*") if path.is_file()}
         return {
             str(short): path.read_bytes()
@@ -74,11 +68,11 @@ def test_they_write_nothing(checkpoint: Path, tmp_path: Path) -> None:
     assert files("with", Chooser(samples=2)) == files("without")
 
 
-def test_asked_to_stop_the_run_ends_and_goes_on_where_it_was(checkpoint: Path, tmp_path: Path) -> None:
+def test_asked_to_stop_the_run_ends_and_goes_on_where_it_was(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="143"):
-        toy_trainer(callbacks=[Chooser("first")]).fit(toy_module(checkpoint, tmp_path), toy_data())
+        toy_trainer(callbacks=[Chooser("first")]).fit(toy_module(tiny, tmp_path), toy_data())
     again = Chooser()
-    toy_trainer(callbacks=[again]).fit(toy_module(checkpoint, tmp_path, resume=True), toy_data())
+    toy_trainer(callbacks=[again]).fit(toy_module(tiny, tmp_path, resume=True), toy_data())
     assert len(again.found) == 2 and (tmp_path / "stages" / "02-second").exists()
 
 

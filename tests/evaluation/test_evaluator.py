@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -192,6 +192,14 @@ def test_what_is_kept_is_not_measured_again(tmp_path: Path) -> None:
     assert echo.forwards == 3
 
 
+def test_what_is_kept_of_other_rows_under_the_same_key_is_measured_again(tmp_path: Path) -> None:
+    kept = Kept(PredictionStore(tmp_path), "00-base", {"t": "key"})
+    measure(8, kept=kept)
+    result, echo = measure(9, kept=kept)
+    assert (result.n, echo.forwards > 0) == (9, True)
+    assert kept.store.read("00-base", "t") == result
+
+
 def test_it_stops_between_batches_and_keeps_what_is_done(tmp_path: Path) -> None:
     echo, kept = Echo(), Kept(PredictionStore(tmp_path), "00-base", {"a": "1", "b": "2"})
     tasks, several = [Task("a"), Task("b")], {"a": rows(8), "b": rows(8)}
@@ -218,6 +226,44 @@ def test_an_error_in_a_row_reaches_the_caller() -> None:
 
     with pytest.raises(UserError, match="row r3"):
         list(evaluate(Echo(), [Task("t")], {"t": rows(3)}, broken))
+
+
+def test_a_row_without_the_group_that_the_score_is_a_mean_over_is_named_before_any_is_answered() -> None:
+    grouped = [replace(row, meta={"kind": "a"}) for row in rows(3)]
+    echo = Echo()
+    (result,) = evaluate(echo, [Task("t", mean_over="kind")], {"t": grouped}, prompts)
+    assert result.groups == ("a",) * 3
+    asked, echo = [*grouped[:2], rows(3)[2]], Echo()
+    with pytest.raises(UserError, match=r"t\.mean_over must be a key of every row.*row 'r2' has nothing"):
+        list(evaluate(echo, [Task("t", mean_over="kind")], {"t": asked}, prompts))
+    assert echo.forwards == 0
+
+
+def _divides(said: str, gold: Any, meta: Any) -> Score:
+    return Score(1 / (int(said) - 1))
+
+
+def _number(said: str, gold: Any, meta: Any) -> Any:
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        (
+            _divides,
+            r"t: row 'r1': its scorer raised ZeroDivisionError .* at the answer '1' and the gold answer 1",
+        ),
+        (_number, r"t: row 'r0': a scorer must return lmmcl\.scorers\.Score, got 0\.5"),
+        (
+            lambda said, gold, meta: Score(100.0),
+            r"t: row 'r0': scorer: a score must lie in \[0, 1\], got 100",
+        ),
+    ],
+)
+def test_a_scorer_that_fails_is_named_with_the_row(scorer: Scorer, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        list(evaluate(Echo(), [Task("t", scorer)], {"t": rows(2 if scorer is _divides else 1)}, prompts))
 
 
 def test_a_task_without_rows_is_named() -> None:

@@ -1,10 +1,12 @@
 """What a folder of features gives back, what it throws out, and what it does with damaged files."""
 
+import errno
 import logging
 import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -105,6 +107,27 @@ def test_what_this_process_uses_stays_until_it_lets_go(
     assert folder.find("b") is not None
     folder.keep("c", entry(), "")
     assert files(tmp_path) == {"b", "c"}
+
+
+def test_what_never_fits_throws_nothing_out(tmp_path: Path) -> None:
+    before = FeatureFolder(tmp_path, 10_000)
+    before.keep("aa", {"x": torch.ones(1000)}, "")
+    after = FeatureFolder(tmp_path, 10_000)
+    after.keep("bb", {"x": torch.ones(5000)}, "")
+    assert after.find("bb") is None and after.find("aa") is not None
+
+
+def test_an_entry_on_a_disk_that_takes_nothing_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FeatureFolder(tmp_path, 10_000).keep("aa", {"x": torch.ones(10)}, "text")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    found = FeatureFolder(tmp_path, 10_000).find("aa")
+    assert found is not None and found[1] == "text"
 
 
 def test_a_disk_without_room_costs_features_alone(

@@ -1,5 +1,8 @@
 """Greedy generation does not depend on the batch or on a checkpoint's taste for sampling."""
 
+from copy import copy
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,10 +10,12 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from lmmcl.data.batches.batch import Batch
+from lmmcl.data.batches.batch import IGNORED, Batch
+from lmmcl.data.batches.collate import Collator
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import end_tokens, generate, greedy_config, new_tokens
-from tests.tiny import tiny_checkpoint
+from lmmcl.evaluation.turn_ends import turn_ends
+from tests.data.processors import CHATML_TOKENS, llava, simple
 
 QUESTIONS = [
     "how many birds",
@@ -22,9 +27,8 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    folder = tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+def checkpoint(tiny: Path) -> tuple[Any, Any]:
+    model = AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float32)
     # A random model hardly looks at its input: make it sensitive, and its answers differ.
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
@@ -32,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
             parameter.data.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     # Several ends, as Llama and Qwen checkpoints have: answers of a batch end at different steps.
     model.generation_config.eos_token_id = [1, *range(6, 60)]
-    return model, AutoProcessor.from_pretrained(folder)
+    return model, AutoProcessor.from_pretrained(tiny)
 
 
 def picture(seed: int) -> Image.Image:
@@ -157,6 +161,19 @@ def test_end_tokens_come_from_the_checkpoint_and_from_the_tokenizer(checkpoint: 
         assert greedy_config(model, processor.tokenizer, 3).pad_token_id == processor.tokenizer.pad_token_id
     finally:
         model.generation_config = own
+
+
+def test_the_end_of_turn_that_training_teaches_ends_an_answer_wherever_it_is_named() -> None:
+    processor = llava(special=CHATML_TOKENS, eos="<|end|>")
+    model: Any = SimpleNamespace(generation_config=GenerationConfig())
+    batch = Collator(processor, None).train([simple("row")])
+    assert batch.labels is not None
+    taught = int(batch.labels[0][batch.labels[0] != IGNORED][-1])
+    assert processor.tokenizer.decode([taught]) == "<|im_end|>"
+    assert end_tokens(model, processor) == [processor.tokenizer.eos_token_id, taught]
+    assert greedy_config(model, processor, 3).eos_token_id == [processor.tokenizer.eos_token_id, taught]
+    processor.chat_template = "{{ raise_exception('no') }}"
+    assert turn_ends(copy(processor)) == ()
 
 
 def test_a_checkpoint_without_an_end_token_is_refused() -> None:

@@ -24,13 +24,7 @@ from lmmcl.evaluation.kept_batch import KeptBatch
 from lmmcl.evaluation.kept_features import KeptFeatures
 from lmmcl.loading import Checkpoint
 from lmmcl.structure.anatomy import Anatomy
-from tests.tiny import tiny_checkpoint
 from tests.toy import ToySource
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 class Stage:
@@ -80,8 +74,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(checkpoint: Path, tmp_path: Path) -> Stage:
-    return Stage(checkpoint, tmp_path)
+def stage(tiny: Path, tmp_path: Path) -> Stage:
+    return Stage(tiny, tmp_path)
 
 
 @pytest.fixture
@@ -173,6 +167,35 @@ def test_features_are_never_stale(stage: Stage, change: Callable[[Stage], None])
         plain = stage.plain()
     assert stage.asked(features) == (plain, 0, 2)
     assert stage.asked(features) == (plain, 2, 0)
+
+
+def test_pictures_that_change_while_they_are_read_are_not_kept(stage: Stage) -> None:
+    features, rows = stage.keeping(), next(rows for rows in stage.batches if any(row.images for row in rows))
+    features.begin()
+
+    def changing(rows: Sequence[Row]) -> Batch:
+        _picture(stage)
+        return stage.collator.prompts(rows)
+
+    assert features.prompts(changing, rows).key == ""
+    assert features.prompts(stage.collator.prompts, rows).key
+
+
+def test_two_pictures_of_a_row_are_told_apart_by_their_order(stage: Stage) -> None:
+    first = next(row for rows in stage.batches for row in rows if row.images)
+    other = stage.folder / "other.png"
+    Image.new("RGB", (40, 40), "blue").save(other)
+    asked = {
+        "role": "user",
+        "content": [{"type": "image"}, {"type": "text", "text": "which"}, {"type": "image"}],
+    }
+    pictures = [first.images[0], PictureFile(other, "rows")]
+    two, swapped = (Row("r", [asked, first.messages[-1]], order) for order in (pictures, pictures[::-1]))
+    features = stage.keeping()
+    stage.batches = [[two], [swapped]]
+    assert stage.asked(features) == (stage.plain(), 0, 2)
+    stage.batches = [[swapped], [two]]
+    assert stage.asked(features) == (stage.plain(), 2, 0)
 
 
 def test_inference_mode_is_as_good_as_no_gradient(stage: Stage) -> None:

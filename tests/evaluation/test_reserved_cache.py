@@ -1,6 +1,7 @@
 """Keys and values that are written in place are, bit for bit, those that transformers concatenates."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,6 @@ from transformers.cache_utils import (
 )
 
 from lmmcl.evaluation.reserved_cache import Reserved, ReservedLayer, reserving
-from tests.tiny import tiny_checkpoint
 
 
 def states(lengths: list[int], batch: int = 3, dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
@@ -101,12 +101,9 @@ def test_what_was_given_before_a_crop_is_not_written_over() -> None:
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_generation_writes_in_place_and_gives_the_same_bits(
-    attention: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+def test_generation_writes_in_place_and_gives_the_same_bits(attention: str, tiny: Path) -> None:
     model: Any = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention
+        tiny, dtype=torch.float32, attn_implementation=attention
     )
     ids = torch.randint(5, 60, (3, 9), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)

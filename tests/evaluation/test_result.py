@@ -1,7 +1,9 @@
 """Means of a task's result, and its file form."""
 
+import pytest
+
 from lmmcl.data.row import Row
-from lmmcl.evaluation.result import Example, TaskResult
+from lmmcl.evaluation.result import Example, TaskResult, is_critical
 from lmmcl.scorers import Score
 
 
@@ -44,3 +46,9 @@ def test_a_task_without_groups_says_nothing_of_them() -> None:
     result = TaskResult("t", (Example.of(Row("r", [], meta={"kind": "a"}), "", Score(1.0)),))
     assert result.groups is None
     assert b"group" not in result.to_jsonl()
+
+
+@pytest.mark.parametrize("mark", [None, False, 0, "no", "", float("nan")])
+def test_a_gap_and_a_no_are_no_mark(mark: object) -> None:
+    assert not is_critical(mark)
+    assert is_critical(True) and is_critical("yes") and is_critical(1.0)

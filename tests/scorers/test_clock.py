@@ -56,7 +56,18 @@ def test_the_parts_are_scored_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["", "noon", "14:72", "25:00", "3", "between 3:05 and 3:10", "ten past", "103:05"]
+    "said",
+    [
+        "",
+        "noon",
+        "14:72",
+        "25:00",
+        "3",
+        "between 3:05 and 3:10",
+        "ten past",
+        "103:05",
+        "3 o'clock and 5 minutes",
+    ],
 )
 def test_no_time_or_several_are_unreadable(said: str) -> None:
     score = clock(said, "03:05", {})

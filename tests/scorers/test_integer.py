@@ -24,6 +24,8 @@ from lmmcl.scorers import Score, integer
         ("2 dogs and 3 cats, 5 in total", 5), ("5 in total, one of them black", 5), ("twenty one altogether", 21),
         ("4 or rather four", 4), ("-3", -3),
         ("there are 2 of the 3D glasses", 2), ("one", 1), ("No, 3", 3), ("No. 3", 3),
+        ("The answer is 5 because there are 3 red and 2 blue.", 5), ("Answer: 5 (3 red + 2 blue)", 5),
+        ("So the answer is 5 of 7", 5), ("minus three", -3), ("negative 3", -3), ("There isn't one", 0), ("no-one", 0),
     ],
 )  # fmt: skip
 def test_the_stated_number_is_read(said: str, count: int) -> None:
@@ -43,6 +45,10 @@ def test_the_stated_number_is_read(said: str, count: int) -> None:
         "3 red and 2 blue",
         "2 red and 4 blue in total",
         "3 or 4 in total",
+        "The answer is 3 or 4",
+        "So the answer is 3 or 4",
+        "The answer is not 3, it is 4",
+        "the twenty-first",
         "the second",
         "1/0",
     ],
@@ -52,7 +58,16 @@ def test_no_number_or_several_are_unreadable(said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "misread"), [("3.5", 35), ("3.5", 3), ("fourteen", 4), ("no phones", 1), ("7/2", 7)]
+    ("said", "misread"),
+    [
+        ("3.5", 35),
+        ("3.5", 3),
+        ("fourteen", 4),
+        ("no phones", 1),
+        ("7/2", 7),
+        ("three and a half", 3),
+        ("minus 3", 3),
+    ],
 )
 def test_the_original_misreadings_are_absent(said: str, misread: int) -> None:
     assert integer(said, misread, {}) == Score(0.0)

@@ -101,6 +101,17 @@ def test_options_may_be_a_mapping() -> None:
     assert letter("north", "n", {"options": {"N": "north", "S": "south"}}) == Score(1.0)
 
 
+def test_a_gap_of_a_table_is_no_option() -> None:
+    options = {"A": "cat", "B": "none of them", "C": None}
+    assert read_letter("none", options) is None and read_letter("C", options) is None
+    assert read_letter("none of them", options) == "B"
+
+
+def test_options_that_are_one_text_are_named() -> None:
+    with pytest.raises(UserError, match="options must be a list of texts"):
+        letter("It's d", "D", {"options": "red, green, blue, odd"})
+
+
 @pytest.mark.parametrize(("gold", "options"), [("BB", None), ("E", ["w", "x"]), ("", None)])
 def test_an_impossible_gold_letter_is_named(gold: str, options: list[str] | None) -> None:
     with pytest.raises(UserError, match="scorer letter"):

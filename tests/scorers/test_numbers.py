@@ -30,10 +30,16 @@ def test_what_is_spelled_is_read() -> None:
 
 def test_all_mentions_come_in_order() -> None:
     assert mentions("two, 3.5 and 1,200; five six") == [2, Fraction(7, 2), 1200, 5, 6]
+    assert mentions("5 minus 2, one and a half") == [5, -2, Fraction(3, 2)]
 
 
 def test_what_is_no_number_is_passed_over() -> None:
     assert mentions("3.5/03 " + "1" * 5000 + " 1/0") == []
+
+
+def test_an_ordinal_is_no_count() -> None:
+    assert mentions("the twenty-first of one hundred and fifty-second") == []
+    assert mentions("twenty-one, three-legged") == [21, 3]
 
 
 def test_digits_glued_to_letters_are_names() -> None:

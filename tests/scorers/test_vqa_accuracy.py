@@ -46,8 +46,10 @@ def test_nothing_said_is_unreadable(said: str) -> None:
     assert vqa_accuracy(said, ["stop"] * 9 + [""], {}) == Score(0.0, parsed=False)
 
 
-@pytest.mark.parametrize("gold", ["stop", ["stop"], ["stop"] * 3, None, []])
-def test_too_few_annotators_are_named(gold: object) -> None:
+@pytest.mark.parametrize(
+    "gold", ["stop", ["stop"], ["stop"] * 3, None, [], [{"answer": "stop"}] * 10, ["stop"] * 9 + [None]]
+)
+def test_too_few_annotators_and_what_is_no_text_are_named(gold: object) -> None:
     with pytest.raises(UserError, match="scorer vqa_accuracy"):
         vqa_accuracy("stop", gold, {})
 

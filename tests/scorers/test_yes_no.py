@@ -18,6 +18,9 @@ from lmmcl.scorers import Score, yes_no
         "I say yes",
         "true",
         "Yes, no doubt",
+        "No doubt, yes",
+        "That is not false.",
+        "It isn't entirely false",
     ],
 )
 def test_every_way_to_say_yes_is_yes(said: str) -> None:
@@ -26,15 +29,23 @@ def test_every_way_to_say_yes_is_yes(said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["no", "No.", "No, it is a cat", "no tumour", "I think: no", "The answer is no.", "nope"]
-)
+    "said",
+    [
+        "no", "No.", "No, it is a cat", "no tumour", "I think: no", "The answer is no.", "nope",
+        "That is not true.", "It isn't true", "Not necessarily true", "The answer is not yes", "untrue",
+    ],
+)  # fmt: skip
 def test_every_way_to_say_no_is_no(said: str) -> None:
     assert yes_no(said, "no", {}) == Score(1.0)
 
 
 @pytest.mark.parametrize(
-    "said", ["", "maybe", "yes or no", "Yes/No", "yes, no", "there is no cell wall", "notable", "yesterday"]
-)
+    "said",
+    [
+        "", "maybe", "yes or no", "Yes/No", "yes, no", "there is no cell wall", "notable", "yesterday", "No idea.",
+        "It is neither true nor false", "not sure",
+    ],
+)  # fmt: skip
 def test_neither_or_both_is_unreadable(said: str) -> None:
     assert yes_no(said, "no", {}) == Score(0.0, parsed=False)
 

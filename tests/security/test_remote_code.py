@@ -12,7 +12,7 @@ from jinja2.exceptions import SecurityError
 
 from lmmcl.data.questions import read_questions
 from lmmcl.errors import UserError
-from lmmcl.export import export
+from lmmcl.export.stage import export
 from lmmcl.loading import Checkpoint
 from lmmcl.model import ContinualLMM
 from lmmcl.structure.recipe_table import print_recipes

@@ -1,6 +1,6 @@
 """Turns rows into batches with any Hugging Face processor and its chat template."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -25,6 +25,15 @@ FILLER_ID = ""
 
 FORWARD_REFUSALS = (ValueError, TypeError, KeyError, IndexError, StopIteration, RuntimeError)
 """What processors raise when a row does not suit them."""
+
+
+_SIGNS = (
+    ("picture", "image_token"),
+    ("picture", "boi_token"),
+    ("video", "video_token"),
+    ("sound", "audio_token"),
+)
+"""By which attribute a processor tells its signs, which stand in a text for what the model sees or hears there."""
 
 
 class Collator:
@@ -58,8 +67,11 @@ class Collator:
         self.processor = processor
         if processor.tokenizer.pad_token is None:  # Llama 3; it stands behind the attention mask only
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
-        signs = (getattr(processor, name, None) for name in ("image_token", "boi_token"))
-        self._placeholders = {sign for sign in signs if isinstance(sign, str)}
+        self._signs = {
+            sign: kind
+            for kind, name in _SIGNS
+            if isinstance(sign := getattr(processor, name, None), str) and sign
+        }
         self.max_length = max_length
         self.on_too_long = on_too_long
         self.always_image = always_image
@@ -80,10 +92,10 @@ class Collator:
             UserError: a row is malformed or too long, has an empty answer or an unreadable picture.
         """
         rows = list(rows)
-        _check_pictures(rows, self._placeholders)
+        _check_pictures(rows, self._signs)
         rendered = self.template.conversations(rows)
         if self.always_image and not any(row.images for row in rows):
-            rows.append(_dummy(rows[0]))
+            rows.append(dummy(rows[0]))
             rendered.append(replace(self.template.conversations(rows[-1:])[0], learned=()))
         inputs, pictures = self._made(rows, rendered, apart)
         fits = self._fits(rows, inputs["attention_mask"], self.on_too_long == "drop")
@@ -105,8 +117,8 @@ class Collator:
         Raises:
             UserError: a row is malformed, has a picture that cannot be read, or does not fit.
         """
-        rows = list(rows) or [_dummy(None)]
-        _check_pictures(rows, self._placeholders)
+        rows = list(rows) or [dummy(None)]
+        _check_pictures(rows, self._signs)
         inputs = self._process(rows, self.template.prompts(rows), "left")
         self._fits(rows, inputs["attention_mask"], False)
         return Batch(inputs, None, _ids(rows), extras=_extras(rows))
@@ -120,7 +132,7 @@ class Collator:
             like: a row whose ``extras`` the sample copies, so that what reads them finds them.
             apart: the batch knows the picture, see `train`.
         """
-        rows = [_dummy(like)]
+        rows = [dummy(like)]
         if self._filler is None:
             self._filler = self._process(rows, self.template.conversations(rows), "right")
         inputs, labels = dict(self._filler), torch.full_like(self._filler["input_ids"], IGNORED)
@@ -173,9 +185,16 @@ class Collator:
         return dict(made)
 
     def _fits(self, rows: Sequence[Row], mask: Tensor, drop: bool) -> list[bool]:
-        """Which samples are short enough; an error for the first that is not, unless it may be dropped."""
+        """Which samples are short enough; an error for the first that is not, unless it may be dropped.
+
+        A filler is as long as its picture is; nothing of it is learned or scored.
+        """
         lengths = mask.sum(1).tolist()
-        fits = [self.max_length is None or length <= self.max_length for length in lengths]
+        most = self.max_length
+        fits = [
+            most is None or length <= most or row.id == FILLER_ID
+            for row, length in zip(rows, lengths, strict=True)
+        ]
         if drop or all(fits):
             return fits
         index = fits.index(False)
@@ -209,7 +228,7 @@ def _ids(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(row.id for row in rows)
 
 
-def _check_pictures(rows: Sequence[Row], placeholders: Set[str]) -> None:
+def _check_pictures(rows: Sequence[Row], signs: Mapping[str, str]) -> None:
     for row in rows:
         parts = [part for message in row.messages for part in message["content"]]
         places = sum(part["type"] == "image" for part in parts)
@@ -219,16 +238,20 @@ def _check_pictures(rows: Sequence[Row], placeholders: Set[str]) -> None:
                 f"pictures and {places} places; correct the row."
             )
         for part in parts:
-            found = next((token for token in placeholders if token in part.get("text", "")), None)
+            found = next((sign for sign in signs if sign in part.get("text", "")), None)
             if found is not None:
                 raise UserError(
-                    f"row {row.id!r}: a text must not hold the model's own sign for a picture, got {found!r}; "
+                    f"row {row.id!r}: a text must not hold the model's own sign for a {signs[found]}, got {found!r}; "
                     "remove it from the text, or make it a part of type image."
                 )
 
 
-def _dummy(like: Row | None) -> Row:
-    """A grey picture with next to no text."""
+def dummy(like: Row | None) -> Row:
+    """A row of a grey picture with next to no text.
+
+    Args:
+        like: a row whose ``extras`` it copies.
+    """
     picture = {"type": "image"}
     dot = {"type": "text", "text": "."}
     messages = [{"role": "user", "content": [picture, dot]}, {"role": "assistant", "content": [dot]}]

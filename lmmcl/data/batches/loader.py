@@ -142,7 +142,8 @@ class TaskLoader:
 
     Attributes:
         dropped: ids of rows left out because they did not fit, on this process, in what was served.
-        beyond: ids of rows that stood alone in a micro-batch and were still larger than its limit of tokens, likewise.
+        beyond: ids of rows that stood alone in a micro-batch, but for a filler, that was still larger than its limit of
+            tokens, likewise.
     """
 
     def __init__(self, data: WindowDataset, start: int = 0, num_workers: int = 0) -> None:
@@ -166,7 +167,8 @@ class TaskLoader:
             yield from self._even(item)
         self._tell("data.on_too_long: drop left out %d rows of this process, the first: %s", self.dropped)
         self._tell(
-            "data.micro_batch_tokens: %d rows of this process are longer and had a micro-batch each, the first: %s",
+            "data.micro_batch_tokens: %d rows of this process are longer (a text: with the picture added to it) and "
+            "had a micro-batch each, the first: %s",
             self.beyond,
         )
 

@@ -124,8 +124,8 @@ class MicroBatches:
             rows: any number.
 
         Returns:
-            the micro-batches, and the ids of rows that are longer than the limit by themselves, each of which stands
-            alone.
+            the micro-batches, and the ids of rows that are longer than the limit by themselves, or with the filler that
+            stands beside a text, each of which stands alone.
 
         Raises:
             UserError: see `Collator.train`.
@@ -174,7 +174,7 @@ class MicroBatches:
             self._add(rows[:half], batches, beyond)
             self._add(rows[half:], batches, beyond)
             return
-        if too_large and int(batch.per_sample(batch.mask())[0]) > self.layout.tokens:
+        if too_large and rows[0].id in batch.ids:  # else it was dropped
             beyond.append(rows[0].id)
         batches.append(batch)
 

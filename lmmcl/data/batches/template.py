@@ -127,7 +127,10 @@ class ChatTemplate:
         return rendered
 
     def _prompt(self, rows: Sequence[Row]) -> list[Rendered]:
-        return [Rendered(text) for text in self._render([_before_answer(row) for row in rows], prompt=True)]
+        texts = self._render([_before_answer(row) for row in rows], prompt=True)
+        for row, text in zip(rows, texts, strict=True):
+            _check_asked(row, text)
+        return [Rendered(text) for text in texts]
 
     def _prove(self, rows: Sequence[Row]) -> list[Rendered]:
         turns = [_answers(row) for row in rows]
@@ -142,6 +145,7 @@ class ChatTemplate:
         prefixes = iter(self._render(before, prompt=True))
         spans = []
         for index, (row, positions) in enumerate(zip(rows, turns, strict=True)):
+            _check_asked(row, texts[index])
             texts[index], found = answer_spans(
                 f"row {row.id!r}",
                 texts[index],
@@ -177,6 +181,24 @@ class ChatTemplate:
                 f"row {row.id!r}: labels must decode to the answer and its end of turn, {answer!r}, but "
                 f"decode to {text!r}; the tokenizer cannot write this answer behind its prompt, reword it."
             )
+
+
+def _check_asked(row: Row, text: str) -> None:
+    """Refuses a row of which the template leaves something out that is asked; some know no system's turn.
+
+    Args:
+        row: as it was given to the template.
+        text: as that writes it.
+    """
+    for message in _before_answer(row):
+        for part in message["content"]:
+            said = part.get("text", "").strip()
+            if message["role"] != "assistant" and said not in text:
+                raise UserError(
+                    f"row {row.id!r}: the chat template must write all that is asked, and leaves out or changes what "
+                    f"the {message['role']} says, {said[:60]!r}; move it into the user's turn, or use a template that "
+                    "writes it."
+                )
 
 
 def _plain(message: Message) -> dict[str, Any]:

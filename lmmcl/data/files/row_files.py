@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmmcl.data.bad_row import BadRows
-from lmmcl.data.files.picture_folder import FolderRecords
+from lmmcl.data.files.picture_folder import FolderRecords, is_made_by_a_program
 from lmmcl.data.files.records import ChainedRecords, Records
 from lmmcl.data.files.tar_records import TarRecords
 from lmmcl.data.files.text_records import TEXT_SUFFIXES, read_text
@@ -207,17 +207,16 @@ def _row_files(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
-        if file.suffix in SUFFIXES and file.name not in _NO_ROWS and file.is_file()
+        if file.suffix in SUFFIXES
+        and file.name not in _NO_ROWS
+        and file.is_file()
+        and not is_made_by_a_program(file.name)
     )
 
 
 def _sub_folders(folder: Path) -> list[Path]:
     """Those that a person made, sorted."""
-    return sorted(
-        one
-        for one in folder.iterdir()
-        if one.is_dir() and not one.name.startswith(".") and one.name != "__MACOSX"
-    )
+    return sorted(one for one in folder.iterdir() if one.is_dir() and not is_made_by_a_program(one.name))
 
 
 def _by_part(found: Sequence[Path]) -> dict[str, list[Path]]:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
+from uuid import uuid4
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from typing_extensions import override
 
+from lmmcl.data.files.file_stamp import file_stamp
 from lmmcl.data.files.records import Record
 from lmmcl.data.pictures.picture import EmbeddedPicture, PictureFile
 
@@ -40,6 +42,7 @@ class TableRows(Sequence[Record]):
         pictures = [column for column, feature in table.features.items() if _holds_pictures(feature)]
         self.plain_names = tuple(column for column in self.column_names if column not in pictures)
         self._size = len(table)
+        self._stamp = _stamp(table)
         self._plain = table.select_columns(list(self.plain_names))
         features = table.features.items()
         self._classes = {name: one.names for name, one in features if isinstance(one, datasets.ClassLabel)}
@@ -121,10 +124,17 @@ class TableRows(Sequence[Record]):
         if isinstance(mark, list):
             return [self._openers(one, table, column, row, where, index) for index, one in enumerate(mark)]
         if mark is True:
-            return EmbeddedPicture(table, column, row, position, where)
+            return EmbeddedPicture(table, column, row, position, where, self._stamp)
         if mark and Path(mark).is_absolute():
             return PictureFile(Path(mark), where, self._roots)
         return mark
+
+
+def _stamp(table: Any) -> str:
+    """Tells a table from all others and from what it was: by its files, as `datasets` calls two copies by one name."""
+    files = [str(file["filename"]) for file in table.cache_files]
+    own: list[Any] = [[file, file_stamp(file)] for file in files] or [uuid4().hex]
+    return hashlib.sha256(json.dumps([table._fingerprint, own]).encode()).hexdigest()[:32]
 
 
 def _holds_pictures(feature: Any) -> bool:

@@ -81,8 +81,22 @@ def _load(file: Path) -> Any:
         refuse_links_out([file / str(one["filename"]) for one in named], file, ())
         return datasets.load_from_disk(str(file))
     if file.suffix == ".parquet":
-        return datasets.Dataset.from_parquet(str(file))
+        return datasets.Dataset.from_parquet(str(file), cache_dir=_cache_of(file))
     try:
         return datasets.Dataset.from_file(str(file))
     except (ValueError, pa.ArrowException):
-        return datasets.load_dataset("arrow", data_files=[str(file)], split="train")
+        return datasets.load_dataset(
+            "arrow", data_files=[str(file)], split="train", cache_dir=_cache_of(file)
+        )
+
+
+def _cache_of(file: Path) -> str:
+    """A cache of a file's own, as long as its size and time stay the same.
+
+    `datasets` finds what it prepared of a file by path and time, which copying and unpacking keep. What tells more
+    (`lmmcl.data.files.file_stamp`) changes with an owner, too, and a table may be too large to be prepared for that.
+    """
+    found = file.stat()
+    name = f"{file.resolve()} {found.st_size} {found.st_mtime_ns}"
+    key = sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "files" / key[:16])

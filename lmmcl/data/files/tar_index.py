@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmmcl.data.files.cache_folder import cache_folder, keep
+from lmmcl.data.files.file_stamp import file_stamp
 from lmmcl.errors import UserError
 
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")
@@ -65,7 +66,7 @@ class TarIndex:
 
 
 def tar_index(shard: Path) -> TarIndex:
-    """The index of a shard, kept in the cache folder under its path, size and time of change.
+    """The index of a shard, kept in the cache folder under its path and what tells that it changed.
 
     Args:
         shard: an uncompressed tar file; consecutive members with one key are one sample. Links, folders and names
@@ -74,13 +75,12 @@ def tar_index(shard: Path) -> TarIndex:
     Raises:
         UserError: it is no tar file, is compressed or truncated, or a key stands in it twice.
     """
-    found = shard.stat()
-    name = f"{_VERSION} {shard.resolve()} {found.st_size} {found.st_mtime_ns}"
+    name = f"{_VERSION} {shard.resolve()} {file_stamp(shard)}"
     kept = cache_folder("webdataset") / f"{sha256(name.encode()).hexdigest()}.npz"
     if kept.is_file():
         with np.load(kept) as arrays:
             return TarIndex(**{field: arrays[field] for field in TarIndex.__dataclass_fields__})
-    index = _scan(shard, found.st_size)
+    index = _scan(shard, shard.stat().st_size)
     data = BytesIO()
     np.savez(data, **vars(index))
     keep(kept, data.getvalue())

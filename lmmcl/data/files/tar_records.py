@@ -1,6 +1,5 @@
 """Records of WebDataset shards, read by seeking into the tar files: for sets that do not fit on the disk unpacked."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,17 @@ import numpy as np
 from PIL import Image
 
 from lmmcl.data.bad_row import RowError
+from lmmcl.data.files.file_stamp import file_stamp
 from lmmcl.data.files.picture_folder import PICTURE_SUFFIXES
 from lmmcl.data.files.records import Place, Record
 from lmmcl.data.files.tar_index import TEXTS, tar_index
+from lmmcl.data.files.text_records import parsed
 from lmmcl.data.pictures.picture import decode
 from lmmcl.data.pictures.picture_roots import PictureRoots
 from lmmcl.errors import UserError
+
+_OTHER_MEDIA = ("mp4", "avi", "mov", "mkv", "webm", "mpg", "mpeg", "wav", "mp3", "flac", "ogg", "opus", "m4a")
+"""Extensions of what a model of pictures cannot be shown."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,7 @@ class TarPicture:
 
     def identity(self) -> str:
         """Changes when the shard does."""
-        found = os.stat(self.shard)
-        return f"{self.shard} {found.st_size} {found.st_mtime_ns} {self.offset} {self.size}"
+        return f"{self.shard} {file_stamp(self.shard)} {self.offset} {self.size}"
 
 
 def read_at(file: str, offset: int, size: int, where: str) -> bytes:
@@ -104,7 +107,7 @@ class TarRecords:
         """The record of a sample, counted through all shards.
 
         Raises:
-            RowError: its ``.json``, text or number cannot be read.
+            RowError: its ``.json``, text or number cannot be read, or it has a video or a sound and no picture.
         """
         shard, inside = self._locate(index)
         samples, file, place = self._index[shard], self._shards[shard], self.place(index)
@@ -112,6 +115,7 @@ class TarRecords:
         record: Record = {}
         pictures: list[TarPicture] = []
         texts: dict[str, str] = {}
+        media: list[str] = []
         for extension, offset, size in samples.members(inside):
             kind = extension.rpartition(".")[2]
             if f".{kind}" in PICTURE_SUFFIXES:
@@ -119,8 +123,12 @@ class TarRecords:
                 pictures.append(TarPicture(file, offset, size, name, where))
             elif kind == "json":
                 record |= _object(read_at(file, offset, size, where), extension, where)
+            elif kind in _OTHER_MEDIA:
+                media.append(extension)
             elif kind in TEXTS:
                 texts[extension] = _text(read_at(file, offset, size, where), extension, where)
+        if media and not pictures:
+            raise RowError(where, f"a row shows pictures alone, the sample has .{media[0]}; remove it.")
         if texts and record.get("answer") is None:
             record["answer"] = next(iter(texts.values()))
         if pictures:
@@ -153,7 +161,7 @@ class TarRecords:
 
 def _object(data: bytes, extension: str, where: str) -> dict[str, Any]:
     try:
-        record = json.loads(data)
+        record = parsed(data)
     except (ValueError, RecursionError) as error:
         raise RowError(where, f"its .{extension} is not JSON ({error}); correct the sample.") from error
     if not isinstance(record, dict):

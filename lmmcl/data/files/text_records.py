@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from io import StringIO
@@ -14,6 +15,9 @@ from lmmcl.data.bad_row import BadRows, RowError
 from lmmcl.data.files.records import Place, Record
 from lmmcl.data.pictures.picture_roots import PictureRoots
 from lmmcl.errors import UserError
+
+_LONGEST_CELL = 1 << 30
+"""Characters of a cell; Python's own limit, 131,072, is less than a long conversation has."""
 
 
 class TextRecords:
@@ -74,9 +78,26 @@ def read_text(file: Path, folder: PictureRoots, prefix: str, bad: BadRows) -> Te
         bad: hears of every row that is no object, or has not one cell per column.
 
     Raises:
-        UserError: the file as a whole is not UTF-8, not JSON or without a head.
+        UserError: the file as a whole is not UTF-8, not JSON (or of objects with a key twice) or without a head.
     """
     return TextRecords(file, folder, prefix, _READERS[file.suffix](file, bad))
+
+
+def parsed(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is not JSON, or an object has a key twice, of which JSON keeps the last without a word.
+    """
+    return json.loads(text, object_pairs_hook=_once_each)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r} stands twice in {str(found)[:60]}")
+    return found
 
 
 def _jsonl(file: Path, bad: BadRows) -> Iterator[tuple[int, bytes]]:
@@ -85,10 +106,10 @@ def _jsonl(file: Path, bad: BadRows) -> Iterator[tuple[int, bytes]]:
             continue
         where = f"{file}, row {number}"
         try:
-            record = json.loads(line.decode("utf-8"))
+            record = parsed(line.decode("utf-8"))
         except UnicodeDecodeError as error:
             bad.report(RowError(where, f"must be UTF-8 text, {error}; save the file as UTF-8."))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             bad.report(RowError(where, f"not JSON ({getattr(error, 'msg', error)}); correct the line."))
         else:
             if _is_object(record, where, bad):
@@ -97,8 +118,10 @@ def _jsonl(file: Path, bad: BadRows) -> Iterator[tuple[int, bytes]]:
 
 def _json(file: Path, bad: BadRows) -> Iterator[tuple[int, bytes]]:
     try:
-        records = json.loads(_decode(file))
-    except (json.JSONDecodeError, RecursionError) as error:
+        records = parsed(_decode(file))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         reason = str(getattr(error, "msg", error))
         lines = (
@@ -129,6 +152,7 @@ def _tsv(file: Path, bad: BadRows) -> Iterator[tuple[int, bytes]]:
 def _cells(file: Path, lines: Iterator[list[str]], bad: BadRows) -> Iterator[tuple[int, bytes]]:
     number = 0
     head: list[str] | None = None
+    before = csv.field_size_limit(_LONGEST_CELL)
     try:
         for cells in lines:
             if not any(cells):
@@ -150,6 +174,8 @@ def _cells(file: Path, lines: Iterator[list[str]], bad: BadRows) -> Iterator[tup
         raise UserError(
             f"{file}, after row {number}: cannot be read ({error}); correct its quotes."
         ) from error
+    finally:
+        csv.field_size_limit(before)
 
 
 def _head(file: Path, names: list[str]) -> list[str]:

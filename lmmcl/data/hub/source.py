@@ -163,13 +163,16 @@ class HubSource:
         """The rows of a part, in the order of its table.
 
         Raises:
-            UserError: there is no such part, its table cannot be loaded or lacks a column, or no record is left.
+            UserError: there is no such part, its table cannot be loaded or lacks a column, two rows have one id, or no
+                record is left.
         """
         records = self.table(name)
         if name not in self._places:
             if self._columns is not None:
                 self._columns.check(records, str(self._table_of(name)))
             self._places[name] = self._places_of(name, records)
+            if self._columns is not None:
+                self._columns.check_ids(records, self._places[name], str(self._table_of(name)))
         if not self._places[name]:
             raise UserError(
                 f"{self._table_of(name)}: no row is left for {name} of {len(records)}; correct what is kept of them"

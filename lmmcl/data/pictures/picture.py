@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lmmcl.data.bad_row import RowError
+from lmmcl.data.files.file_stamp import file_stamp
 from lmmcl.data.pictures.picture_roots import lies_in
 from lmmcl.data.row import ImageSource
 
@@ -155,10 +156,9 @@ class PictureFile:
     def identity(self) -> str:
         """Changes when the picture's file does."""
         try:
-            found = os.stat(self.path)
+            return f"{self.path} {file_stamp(self.path)}"
         except OSError:
             return f"{self.path} missing"
-        return f"{self.path} {found.st_size} {found.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,7 @@ class EmbeddedPicture:
         row: position of the row, from 0.
         position: place in the row's list of pictures; None where the column holds one picture.
         where: file and row, for errors.
+        stamp: tells the table's files from all others.
     """
 
     table: Any
@@ -178,6 +179,7 @@ class EmbeddedPicture:
     row: int
     position: int | None
     where: str
+    stamp: str
 
     def encoded(self) -> bytes:
         """The picture as it lies in the table, not decoded."""
@@ -193,7 +195,7 @@ class EmbeddedPicture:
 
     def identity(self) -> str:
         """Changes when the table does."""
-        return f"{self.table._fingerprint} {self.column} {self.row} {self.position}"
+        return f"{self.stamp} {self.column} {self.row} {self.position}"
 
 
 def open_picture(source: ImageSource, where: str) -> Image.Image:

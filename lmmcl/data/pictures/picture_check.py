@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import IO, Self
 
+import PIL
+
 from lmmcl.data.bad_row import RowError
 from lmmcl.data.files.cache_folder import cache_folder
-from lmmcl.data.pictures.picture import open_picture
+from lmmcl.data.pictures.picture import FORMATS, MAX_PIXELS, open_picture
 from lmmcl.data.row import ImageSource
 from lmmcl.errors import UserError
 
@@ -25,9 +27,9 @@ class PictureCheck:
     """Says which pictures are not there or cannot be decoded.
 
     Every picture is opened just as training opens it, by as many threads as there are cores. What comes out is kept in
-    the cache folder under the picture's path, size and time of change, block by block: an interrupted check goes on
-    where it was, a second process waits for the first and takes its verdicts, and a resumed run has them. To be used in
-    a ``with``.
+    the cache folder under the picture's path, what tells that it changed, and what reads it (another Pillow may read
+    what this one cannot), block by block: an interrupted check goes on where it was, a second process waits for the
+    first and takes its verdicts, and a resumed run has them. To be used in a ``with``.
 
     Args:
         name: pictures of one name share a file of verdicts.
@@ -89,7 +91,10 @@ def _cores() -> int:
 
 def _key(picture: ImageSource) -> str:
     identity = getattr(picture, "identity", None)
-    return sha256(identity().encode()).hexdigest()[:24] if identity is not None else ""
+    if identity is None:
+        return ""
+    read_by = f"{PIL.__version__} {FORMATS} {MAX_PIXELS} {getattr(picture, 'roots', ())}"
+    return sha256(f"{read_by} {identity()}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def _reason(picture: ImageSource) -> str:

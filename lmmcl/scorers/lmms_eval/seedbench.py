@@ -7,6 +7,19 @@ from lmmcl.scorers.category import by_category
 from lmmcl.scorers.lmms_eval.prediction import stripped
 from lmmcl.scorers.score import Score
 
+ABILITIES = (
+    "scene understanding",
+    "instance identity",
+    "instance attributes",
+    "instance location",
+    "instances counting",
+    "spatial relation",
+    "instance interaction",
+    "visual reasoning",
+    "text understanding",
+)
+"""Categories of a question, as table 1 of the paper names them (arXiv 2307.16125)."""
+
 
 def seedbench(prediction: str, gold: Any, meta: Mapping[str, Any]) -> Score:
     """1 when the first character is the gold letter in any case: "(B)" and "The answer is B" are wrong.

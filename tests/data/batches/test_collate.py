@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from lmmcl.data.batches.batch import IGNORED
-from lmmcl.data.batches.collate import FILLER_ID, Collator, answer_tokens
+from lmmcl.data.batches.collate import FILLER_ID, Collator, OnTooLong, answer_tokens
 from lmmcl.data.row import Row
 from lmmcl.errors import UserError
-from tests.data.processors import CHATML_TOKENS, END_OF_TURN, FAMILIES, llava, row, say, simple
+from tests.data.processors import CHATML, CHATML_TOKENS, END_OF_TURN, FAMILIES, llava, row, say, simple
 
 MULTI = row(
     "multi",
@@ -191,6 +191,16 @@ def test_a_row_too_long_is_dropped_when_asked_and_never_cut(collator: Collator) 
     assert dropping.train(rows[1:2]).ids == (FILLER_ID,)
 
 
+@pytest.mark.parametrize("on_too_long", ["drop", "error"])
+def test_a_filler_may_be_longer_than_any_sample(collator: Collator, on_too_long: OnTooLong) -> None:
+    text = row("t", say("user", "hi"), say("assistant", "a"))
+    mask = collator.train([text]).mask()
+    own, filler = mask.sum(1).tolist()
+    assert own < filler
+    batch = Collator(collator.processor, own, on_too_long).train([text])
+    assert list(batch.ids) == ["t", FILLER_ID] and torch.equal(batch.mask(), mask)
+
+
 def test_a_prompt_too_long_is_refused_even_where_training_rows_are_dropped(collator: Collator) -> None:
     with pytest.raises(UserError, match="row 'long'"):
         Collator(collator.processor, 200, "drop").prompts([simple("long", question="red " * 300)])
@@ -232,6 +242,26 @@ def test_pictures_may_be_paths_and_functions(collator: Collator, tmp_path: Path)
 def test_a_malformed_row_is_an_error_with_its_id(collator: Collator, wrong: Row, message: str) -> None:
     with pytest.raises(UserError, match=message):
         collator.train([simple("one"), wrong])
+
+
+def test_the_sign_of_a_video_in_a_text_is_refused() -> None:
+    processor = llava(special=CHATML_TOKENS)
+    processor.video_token = "<video>"
+    with pytest.raises(UserError, match=r"row 'r'.*own sign for a video, got '<video>'"):
+        Collator(processor, None).train([row("r", say("user", "see <video>"), say("assistant", "a"))])
+
+
+def test_a_template_that_leaves_out_what_is_asked_is_refused() -> None:
+    loop = "for message in messages"
+    processor = llava(CHATML.replace(loop, f"{loop} if message['role'] != 'system'"), special=CHATML_TOKENS)
+    asked = row("r", say("system", "Be brief."), say("user", "what"), say("assistant", "a"))
+    collator = Collator(processor, None)
+    for make in (collator.train, collator.prompts):
+        with pytest.raises(
+            UserError, match=r"row 'r': .*leaves out or changes what the system says, 'Be brief\.'"
+        ):
+            make([asked])
+    assert len(collator.train([row("r", say("user", "what"), say("assistant", "a"))])) == 2  # with a filler
 
 
 def test_a_picture_sign_in_a_text_is_laid_to_its_own_row(collator: Collator) -> None:

@@ -1,16 +1,20 @@
 """The loader: the same windows on any number of processes, fillers, any start, workers."""
 
 import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from lmmcl.data.bad_row import RowError
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.collate import FILLER_ID, Collator, OnTooLong, answer_tokens
 from lmmcl.data.batches.loader import TaskLoader, WindowDataset
 from lmmcl.data.batches.micro_batches import Layout
 from lmmcl.data.batches.order import windows
+from lmmcl.data.pictures.picture import PictureFile
 from lmmcl.errors import UserError
 from tests.data.processors import CHATML_TOKENS, llava, row, say, simple
 
@@ -103,6 +107,16 @@ def test_a_mistake_in_a_row_arrives_as_it_was_said(workers: int) -> None:
     with pytest.raises(UserError) as caught:
         list(loader(rows=rows, num_workers=workers))
     assert str(caught.value).startswith("row 'bad': message 2 is an empty answer")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_arrives_with_its_file_and_row(workers: int, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    picture = PictureFile(tmp_path / "a.png", "rows.jsonl, row 7")
+    rows = [*ROWS, replace(simple("bad"), images=(picture,))]
+    with pytest.raises(RowError, match=r"rows\.jsonl, row 7: picture .* cannot be read") as caught:
+        list(loader(rows=rows, num_workers=workers))
+    assert caught.value.where == "rows.jsonl, row 7"
 
 
 @pytest.mark.parametrize("world", [1, 2])

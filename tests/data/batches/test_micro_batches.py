@@ -73,6 +73,16 @@ def test_a_sample_beyond_the_limit_is_told() -> None:
     assert all(len(batch) == 1 for batch in batches if batch.mask().numel() > 20)
 
 
+def test_a_text_that_is_too_long_with_the_picture_beside_it_is_told() -> None:
+    text = row("text", say("user", "what"), say("assistant", "red"))
+    with_filler = Collator(llava(special=CHATML_TOKENS), None)
+    size = with_filler.train([text]).mask()
+    assert int(size[0].sum()) < int(size.numel()) - 1
+    batches, beyond = MicroBatches(with_filler, Layout(int(size.numel()) - 1)).within_limit([text])
+    assert (len(batches), beyond) == (1, ["text"])
+    assert MicroBatches(with_filler, Layout(int(size.numel()))).within_limit([text])[1] == []
+
+
 @pytest.mark.parametrize("layout", [Layout(None, True), Layout(None, True, True)])
 def test_a_packed_micro_batch_of_a_number_of_samples_has_all_of_them_and_less_padding(layout: Layout) -> None:
     batch = MicroBatches(collator(), layout).one(ROWS)

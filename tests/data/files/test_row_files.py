@@ -1,6 +1,8 @@
 """Every kind of file and folder that a path may name."""
 
+import csv
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,14 @@ def test_csv_with_quotes_line_breaks_empty_cells_and_lists() -> None:
     assert first.meta == {"options": ["x", "y"]}
     assert len(first.images) == 1
     assert (second.id, second.answer, second.meta, second.images) == ("2", "007", {"category": "c"}, ())
+
+
+def test_a_cell_of_csv_may_hold_a_long_text() -> None:
+    long = "word " * 40_000
+    Path("rows.csv").write_text(f'question,answer\n"{long}",A\n')
+    (row,) = read("rows.csv")
+    assert row.messages[0]["content"][0]["text"] == long.strip("\n")
+    assert csv.field_size_limit() == 131_072
 
 
 def test_csv_may_be_separated_by_semicolons_and_tsv_is_by_tabs() -> None:
@@ -134,6 +144,15 @@ def test_arrow_files_of_both_formats_and_saved_datasets() -> None:
         read("broken.arrow")
 
 
+def test_a_parquet_file_of_the_time_of_another_is_no_other() -> None:
+    datasets.Dataset.from_list(records(2)).to_parquet("rows.parquet")
+    before = os.stat("rows.parquet")
+    assert answers("rows.parquet") == ["a 0", "a 1"]
+    datasets.Dataset.from_list(records(3, 2)).to_parquet("rows.parquet")
+    os.utime("rows.parquet", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert answers("rows.parquet") == ["a 2", "a 3", "a 4"]
+
+
 def test_several_files_a_glob_and_a_folder_of_shards_are_one_set() -> None:
     names = [jsonl(f"shards/rows-{number}.jsonl", records(2, 2 * number)) for number in range(3)]
     Path("shards/README.md").write_text("# Rows")
@@ -180,6 +199,43 @@ def test_a_folder_with_a_sub_folder_per_class() -> None:
     assert open_picture(rows[2].images[0], "here").getpixel((0, 0)) == (0, 0, 255)
     with pytest.raises(UserError, match=r"birds, row 1: .*there is no 'question'.*or write it by prompt"):
         read("birds")
+
+
+def test_what_programs_leave_in_a_folder_of_classes_is_no_class_and_no_picture() -> None:
+    for path in (
+        "robin/0.png",
+        "robin/.ipynb_checkpoints/0-checkpoint.png",
+        ".thumbnails/0.png",
+        "robin/._0.png",
+    ):
+        picture(f"birds/{path}")
+    picture("birds/__MACOSX/robin/0.png")
+    assert [row.id for row in read("birds", prompt="?")] == ["robin/0.png"]
+
+
+def test_what_a_file_manager_leaves_beside_files_of_rows_is_none() -> None:
+    jsonl("rows/a.jsonl", records(2))
+    Path("rows/._a.jsonl").write_bytes(b"\x00\x05\x16\x07")
+    assert answers("rows") == ["a 0", "a 1"]
+
+
+def test_a_link_to_a_folder_is_not_passed_over() -> None:
+    picture("birds/robin/0.png")
+    picture("elsewhere/0.png")
+    Path("birds/wren").symlink_to(Path("elsewhere").absolute())
+    with pytest.raises(UserError, match=r"links to folders are not followed, and birds holds birds/wren"):
+        read("birds", prompt="?")
+
+
+@pytest.mark.parametrize("suffix", ["avif", "jp2", "ppm", "pgm", "JPE", "ico"])
+def test_a_folder_leaves_out_no_picture_that_can_be_decoded(suffix: str) -> None:
+    if f".{suffix.lower()}" not in Image.registered_extensions():
+        pytest.skip("this Pillow does not have it")
+    picture("birds/robin/a.png")
+    Image.new("L", (16, 16), 7).save(f"birds/robin/b.{suffix}")
+    rows = read("birds", prompt="?")
+    assert [row.id for row in rows] == ["robin/a.png", f"robin/b.{suffix}"]
+    assert open_picture(rows[1].images[0], "here").size == (16, 16)
 
 
 def test_a_folder_with_a_sub_folder_per_part() -> None:

@@ -153,6 +153,16 @@ def test_the_index_is_kept_until_the_shard_changes(monkeypatch: pytest.MonkeyPat
     assert len(calls) == 2
 
 
+def test_a_shard_of_the_size_and_time_of_another_is_no_other() -> None:
+    path = shard("a.tar", sample("0"))
+    before = path.stat()
+    assert tar_index(path).key(0) == "0"
+    shard("a.tar", sample("1"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert tar_index(path).key(0) == "1"
+
+
 def test_the_fingerprint_follows_the_members_and_not_the_place() -> None:
     first = FileSource(shard("a.tar", sample("0")), held_out=True, split={"test": 1.0}).fingerprint()
     Path("elsewhere").mkdir()
@@ -252,6 +262,15 @@ def test_a_key_is_the_only_name_of_a_sample() -> None:
     shard("a.tar", sample("0", number=7))
     with pytest.raises(UserError, match="columns: rows of tar shards are named by their keys"):
         read("a.tar", columns={"id": "number"})
+
+
+def test_a_sample_of_a_video_is_named_unless_it_has_pictures() -> None:
+    text = json.dumps({"question": "q", "answer": "A"}).encode()
+    shard("a.tar", [("0.json", text), ("0.mp4", b"film")])
+    with pytest.raises(UserError, match=r"a\.tar, row 1: a row shows pictures alone, the sample has \.mp4"):
+        read("a.tar")
+    shard("b.tar", [("0.json", text), ("0.mp4", b"film"), ("0.png", png())])
+    assert len(read("b.tar")[0].images) == 1
 
 
 def test_shards_of_one_name_are_refused() -> None:

@@ -276,3 +276,12 @@ def test_a_column_that_is_named_must_be_there(root: Path) -> None:
         named.split("train")
     right = hub_source("owner/plain", False, splits, columns={**columns, "image": "image"}).at(root)
     assert len(right.split("test")[0].images) == 1
+
+
+def test_rows_of_one_id_are_not_taken_for_each_other(root: Path) -> None:
+    columns, splits = {"answer": "answers[0]", "image": "image"}, {"test": "test"}
+    source = hub_source("owner/plain", True, splits, columns={**columns, "id": "answers[1]"}).at(root)
+    with pytest.raises(UserError, match=r"columns: id must name every row of owner/plain, split test once"):
+        source.split("test")
+    rows = hub_source("owner/plain", True, splits, columns={**columns, "id": None}).at(root).split("test")
+    assert len({row.id for row in rows}) == len(rows)
