@@ -1,5 +1,6 @@
 """The settings of a model, checked before anything is loaded."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,16 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         UserError: one is out of its range; names the key, the value and the range.
     """
     lr, warmup, every = (settings[key] for key in ("lr", "warmup_ratio", "checkpoint_every_n_steps"))
-    if not lr > 0:
+    if not 0 < lr < math.inf:
         raise UserError(f"model.lr must be above 0, got {lr}.")
+    if not 0 <= settings["weight_decay"] < math.inf:
+        raise UserError(f"model.weight_decay must be a number from 0, got {settings['weight_decay']}.")
+    if len(settings["betas"]) != 2 or not all(0 <= beta < 1 for beta in settings["betas"]):
+        raise UserError(f"model.betas must be two numbers in [0, 1), got {settings['betas']}.")
+    if settings["seed"] < 0:
+        raise UserError(f"seed must be a whole number from 0, got {settings['seed']}.")
+    if settings["max_length"] is not None and settings["max_length"] < 1:
+        raise UserError(f"model.max_length must be at least 1, got {settings['max_length']}.")
     if not 0 <= warmup < 1:
         raise UserError(f"model.warmup_ratio must lie in [0, 1), got {warmup}.")
     if every < 1:

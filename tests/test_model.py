@@ -29,11 +29,6 @@ class Enough(Exception):  # noqa: N818 - not an error: the test has seen what it
 Look = Callable[[ContinualLMM], None]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
 class AtStart(Mitigation):
     """Runs a function on the prepared module before the first step, then ends the run."""
 
@@ -57,21 +52,21 @@ def batch_of(module: ContinualLMM, count: int = 5) -> Batch:
     return module.data.collator.train(module.data.train_rows(0)[:count])
 
 
-def test_the_hook_gives_the_logits_of_the_plain_model_bit_for_bit(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_hook_gives_the_logits_of_the_plain_model_bit_for_bit(tiny: Path, tmp_path: Path) -> None:
     def look(module: ContinualLMM) -> None:
         batch = batch_of(module)
         outputs = module.token_outputs(batch)
-        reference = type(module.model).from_pretrained(checkpoint, attn_implementation="eager").train()  # type: ignore[attr-defined]  # transformers
+        reference = type(module.model).from_pretrained(tiny, attn_implementation="eager").train()  # type: ignore[attr-defined]  # transformers
         logits = reference(**batch.inputs).logits
         assert batch.labels is not None
         positions = batch.labels[:, 1:] != IGNORED
         assert torch.equal(outputs.labels, batch.labels[:, 1:][positions])
         assert torch.equal(module.logits(outputs.hidden), logits[:, :-1][positions])
 
-    look_at(checkpoint, tmp_path, look)
+    look_at(tiny, tmp_path, look)
 
 
-def test_no_tensor_of_batch_length_and_vocabulary_is_ever_made(checkpoint: Path, tmp_path: Path) -> None:
+def test_no_tensor_of_batch_length_and_vocabulary_is_ever_made(tiny: Path, tmp_path: Path) -> None:
     def look(module: ContinualLMM) -> None:
         head: Any = module._forwards._head
         batch, rows = batch_of(module), module.data.eval_rows(module.data.held_out[0])
@@ -100,10 +95,10 @@ def test_no_tensor_of_batch_length_and_vocabulary_is_ever_made(checkpoint: Path,
         answer_tokens = int((batch.labels[:, 1:] != IGNORED).sum())
         assert 0 < largest <= max(answer_tokens, len(rows))
 
-    look_at(checkpoint, tmp_path, look)
+    look_at(tiny, tmp_path, look)
 
 
-def test_a_teacher_leaves_the_student_untouched(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_teacher_leaves_the_student_untouched(tiny: Path, tmp_path: Path) -> None:
     def look(module: ContinualLMM) -> None:
         batch = batch_of(module)
 
@@ -128,10 +123,10 @@ def test_a_teacher_leaves_the_student_untouched(checkpoint: Path, tmp_path: Path
         assert all(torch.equal(before[n], p) for n, p in module.model.named_parameters())
         assert module.model.training
 
-    look_at(checkpoint, tmp_path, look, precision="bf16-mixed")
+    look_at(tiny, tmp_path, look, precision="bf16-mixed")
 
 
-def test_a_teacher_with_another_head_uses_that_head(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_teacher_with_another_head_uses_that_head(tiny: Path, tmp_path: Path) -> None:
     def look(module: ContinualLMM) -> None:
         batch = batch_of(module)
         doubled = {
@@ -142,7 +137,7 @@ def test_a_teacher_with_another_head_uses_that_head(checkpoint: Path, tmp_path: 
         teacher, student = module.token_outputs(batch, weights=doubled), module.token_outputs(batch)
         torch.testing.assert_close(teacher.head(teacher.hidden), 2 * student.head(student.hidden))
 
-    look_at(checkpoint, tmp_path, look, recipe="llm")
+    look_at(tiny, tmp_path, look, recipe="llm")
 
 
 def test_masters_are_fp32_and_frozen_tensors_keep_their_dtype(tmp_path: Path) -> None:
@@ -164,7 +159,7 @@ def test_masters_are_fp32_and_frozen_tensors_keep_their_dtype(tmp_path: Path) ->
 
 
 def test_the_model_trains_in_train_mode_so_that_activation_checkpointing_works(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     calls = {True: 0, False: 0}
 
@@ -181,11 +176,11 @@ def test_the_model_trains_in_train_mode_so_that_activation_checkpointing_works(
 
     for checkpointing in (False, True):
         run = tmp_path / str(checkpointing)
-        look_at(checkpoint, run, look_with(checkpointing), activation_checkpointing=checkpointing)
+        look_at(tiny, run, look_with(checkpointing), activation_checkpointing=checkpointing)
     assert calls == {False: 1, True: 2}
 
 
-def test_what_gets_no_gradient_is_found_frozen_and_listed(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_gets_no_gradient_is_found_frozen_and_listed(tiny: Path, tmp_path: Path) -> None:
     def look(module: ContinualLMM) -> None:
         assert module.without_gradient, "SigLIP's pooling head or last layers never get one in LLaVA"
         assert not set(module.without_gradient) & set(module.trained)
@@ -196,12 +191,10 @@ def test_what_gets_no_gradient_is_found_frozen_and_listed(checkpoint: Path, tmp_
             if name in module.trained:
                 assert parameter.grad is not None, name
 
-    look_at(checkpoint, tmp_path, look, recipe="full")
+    look_at(tiny, tmp_path, look, recipe="full")
 
 
-def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(tiny: Path, tmp_path: Path) -> None:
     """An independent reference: the plain model, one sample at a time, summed by hand."""
     gradients: dict[str, Tensor] = {}
 
@@ -211,7 +204,7 @@ def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(
             gradients.update({n: p.grad.clone() for n, p in pl_module.trained_parameters().items()})
             raise Enough
 
-    module = toy_module(checkpoint, tmp_path)
+    module = toy_module(tiny, tmp_path)
     data = toy_data(micro_batch_size=3)
     trainer = toy_trainer(callbacks=[Catch()])
     with pytest.raises(Enough):
@@ -224,7 +217,7 @@ def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(
     }
     rows = [row for row in data.train_rows(0) if row.id in ids]
     assert len(rows) == 8
-    reference = type(module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
+    reference = type(module.model).from_pretrained(tiny, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
     total, count = torch.zeros(()), 0
     for row in rows:
         batch = data.collator.train([row])
@@ -239,7 +232,7 @@ def test_one_step_follows_the_gradient_of_the_mean_over_all_answer_tokens(
 
 
 def test_a_weight_penalty_adds_its_gradient_once_whatever_the_number_of_micro_batches(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     found = []
 
@@ -262,23 +255,23 @@ def test_a_weight_penalty_adds_its_gradient_once_whatever_the_number_of_micro_ba
     for callbacks in ([Catch()], [Pull(), Catch()]):
         trainer = toy_trainer(callbacks=callbacks, gradient_clip_val=None)
         with pytest.raises(Enough):
-            trainer.fit(toy_module(checkpoint, tmp_path / str(len(callbacks))), toy_data(micro_batch_size=3))
+            trainer.fit(toy_module(tiny, tmp_path / str(len(callbacks))), toy_data(micro_batch_size=3))
     plain, pulled = found
     for name, gradient in plain.items():
         torch.testing.assert_close(pulled[name], gradient + 3.0, rtol=1e-5, atol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_names_task_and_step(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_task_and_step(tiny: Path, tmp_path: Path) -> None:
     class Break(Mitigation):
         @override
         def token_loss(self, module: ContinualLMM, batch: Batch, outputs: TokenOutputs) -> Tensor | None:
             return outputs.hidden.sum(dim=-1) * (float("nan") if module.trainer.global_step == 1 else 0.0)
 
     with pytest.raises(UserError, match="loss or gradient of task first is not finite at optimizer step 2"):
-        toy_trainer(callbacks=[Break()]).fit(toy_module(checkpoint, tmp_path), toy_data())
+        toy_trainer(callbacks=[Break()]).fit(toy_module(tiny, tmp_path), toy_data())
 
 
-def test_select_changes_what_a_task_trains_on(checkpoint: Path, tmp_path: Path) -> None:
+def test_select_changes_what_a_task_trains_on(tiny: Path, tmp_path: Path) -> None:
     seen: list[str] = []
 
     class Half(Mitigation):
@@ -292,7 +285,7 @@ def test_select_changes_what_a_task_trains_on(checkpoint: Path, tmp_path: Path) 
         def before_forward(self, module: ContinualLMM, batch: Batch) -> None:
             seen.extend(batch.ids)
 
-    toy_trainer(callbacks=[Half()]).fit(toy_module(checkpoint, tmp_path), toy_data())
+    toy_trainer(callbacks=[Half()]).fit(toy_module(tiny, tmp_path), toy_data())
     rows = [*toy_task("first", 0).source.split("train")[:8], *toy_task("second", 1).source.split("train")[:8]]
     assert sorted(seen) == sorted(row.id for row in rows)
 
@@ -301,14 +294,25 @@ def test_select_changes_what_a_task_trains_on(checkpoint: Path, tmp_path: Path) 
     ("options", "message"),
     [
         ({"lr": 0.0}, r"model.lr must be above 0, got 0.0"),
+        ({"lr": float("inf")}, r"model.lr must be above 0, got inf"),
+        ({"weight_decay": -0.1}, r"model.weight_decay must be a number from 0, got -0.1"),
+        ({"betas": (0.9, 1.0)}, r"model.betas must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
+        ({"betas": (-0.1, 0.9)}, r"model.betas must be two numbers in \[0, 1\)"),
+        ({"seed": -1}, r"seed must be a whole number from 0, got -1"),
+        ({"max_length": 0}, r"model.max_length must be at least 1, got 0"),
         ({"warmup_ratio": 1.0}, r"model.warmup_ratio must lie in \[0, 1\), got 1.0"),
         ({"checkpoint_every_n_steps": 0}, "model.checkpoint_every_n_steps must be at least 1, got 0"),
         ({"schedule": "linear"}, "model.schedule must be one of cosine, constant, got 'linear'"),
         ({"path": "no/such-model"}, "model.path: could not load no/such-model"),
     ],
 )
-def test_a_wrong_value_is_named(
-    options: dict[str, Any], message: str, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_wrong_value_is_named(options: dict[str, Any], message: str, tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
-        ContinualLMM(**{"path": str(checkpoint), "run": tmp_path, **options})
+        ContinualLMM(**{"path": str(tiny), "run": tmp_path, **options})
+
+
+def test_a_run_in_the_home_folder_is_not_a_folder_called_tilde(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ContinualLMM(str(tiny), run="~/runs/first").run_path == tmp_path / "runs" / "first"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import warnings
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,8 +44,31 @@ class RunRecord(Callback):
         if trainer.is_global_zero:
             with naming_disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
+            now = environment(trainer)
+            _tell_changes(self._folder / ENVIRONMENT, now)
             write_atomically(self._folder / CONFIG, _without_secrets(self._config).encode())
-            write_atomically(self._folder / ENVIRONMENT, as_json(without_secrets(environment(trainer))))
+            write_atomically(self._folder / ENVIRONMENT, as_json(without_secrets(now)))
+
+
+def _tell_changes(held: Path, now: Mapping[str, Any]) -> None:
+    """Warns where a run goes on with other versions: its end is then to rounding that of one that never stopped."""
+    try:
+        before = json.loads(held.read_bytes())
+        packages = {"python": before["python"], **before["packages"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # a run that begins; or the file, which is written anew, was damaged
+    present = {"python": now["python"], **now["packages"]}
+    changed = [
+        f"{name} {packages.get(name)}, now {new}"
+        for name, new in present.items()
+        if packages.get(name) != new
+    ]
+    if changed:
+        warnings.warn(
+            f"this run went on to here with {'; '.join(changed)}: it need not end with the bytes of one that kept its "
+            "versions.",
+            stacklevel=2,
+        )
 
 
 def _without_secrets(config: str) -> str:

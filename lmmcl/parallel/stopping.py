@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 import warnings
 from types import FrameType
@@ -30,9 +31,19 @@ class StopSignal:
     def __init__(self) -> None:
         self.requested = False
         self._before: dict[int, Any] = {}
+        self._told = False
 
     def catch(self, trainer: Trainer) -> None:
-        """Takes the signals; again, whenever somebody else took them."""
+        """Takes the signals; again, whenever somebody else took them. Python lets its main thread do so alone."""
+        if threading.current_thread() is not threading.main_thread():
+            if not self._told and trainer.is_global_zero:
+                warnings.warn(
+                    "this fit runs outside of the main thread, which alone can catch SIGTERM: who stops it so ends it "
+                    "unsaved, and --ckpt_path last goes on from its newest checkpoint.",
+                    stacklevel=2,
+                )
+            self._told = True
+            return
 
         def stop(number: int, frame: FrameType | None) -> None:
             launcher = trainer.strategy.launcher

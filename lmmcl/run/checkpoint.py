@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from lmmcl.tensor_layout import header, memory_of
 from lmmcl.weights import local, placement
 
 MANIFEST = "manifest.json"
+_NAME = re.compile(r"\d+(-\d+)*(-[a-z]+)?")
+"""Of a checkpoint: numbers, and the word of its phase; see `lmmcl.position.Position.name`."""
 _AT_ONCE = 1 << 24
 """Bytes that are hashed and then written."""
 
@@ -187,6 +190,15 @@ class Checkpoint:
     def reader(self) -> PieceReader:
         """Access to its tensors."""
         return PieceReader(self.path, self._manifest()["files"])
+
+
+def saved(last: Path) -> list[Path]:
+    """The folders of checkpoints, finished or not, the newest first; what else lies there, a copy say, is not ours."""
+    if not last.exists():
+        return []
+    return sorted(
+        (path for path in last.iterdir() if path.is_dir() and _NAME.fullmatch(path.name)), reverse=True
+    )
 
 
 def verify_file(path: Path, entry: Mapping[str, Any], read: bool = True) -> None:

@@ -6,8 +6,10 @@ import csv
 import io
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +17,10 @@ from lmmcl.run.checkpoint import naming_disk_errors, write_atomically
 
 METRICS = "metrics.csv"
 TIMING = "timing.csv"
+RESERVED = ("step", "task", "seconds", "loss", "lr", "grad_norm")
+"""Columns that are the run's own."""
 _FLUSHED_AFTER = 20
+_PLACE = ("step", "task")
 
 Row = dict[str, str]
 
@@ -36,22 +41,31 @@ class RunLog:
         self._folder = folder
         self._write = write
         self._rows: list[tuple[int, str, Mapping[str, Tensor | float], float]] = []
-        self._columns = {METRICS: ["step", "task"], TIMING: ["step", "task", "seconds"]}
+        self._columns = {METRICS: [*_PLACE], TIMING: [*_PLACE, "seconds"]}
         self._last = time.monotonic()
 
     def begin(self, step: int) -> None:
-        """Goes on after ``step`` optimizer steps: rows beyond it, of a process that was killed, are dropped."""
+        """Goes on after ``step`` optimizer steps: rows beyond it, of a process that was killed, are dropped.
+
+        Rows before it that are lost or cannot be read any more are told of: nothing makes them again.
+        """
         if not self._write:
             return
         with naming_disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         for name, columns in self._columns.items():
             path = self._folder / name
+            rows: list[Row] = []
             if step and path.exists():
-                self._columns[name], rows = _read(path)
-                _rewrite(path, self._columns[name], [row for row in rows if int(row["step"]) <= step])
-            else:
-                _rewrite(path, columns, [])
+                self._columns[name], rows = _read(path) or (columns, [])
+                rows = [row for row in rows if int(row["step"]) <= step]
+            _rewrite(path, self._columns[name], rows)
+            if lost := step - len({row["step"] for row in rows}):
+                warnings.warn(
+                    f"{path} lacks {lost} of {step} steps: rows of it were damaged or removed. The run goes on, and "
+                    "its result does not depend on them.",
+                    stacklevel=2,
+                )
 
     def start_task(self) -> None:
         """Sets the clock: the first step of a task does not count the evaluation before it."""
@@ -63,10 +77,12 @@ class RunLog:
         Args:
             step: optimizer steps done in all tasks, from 1.
             task: the task being trained.
-            numbers: scalars by column; a column that others lack is left empty there.
+            numbers: scalars by column; a column that others lack is left empty there. One that somebody called as the
+                place of a row is called stands under ``logged step``, ``logged task``.
         """
         now = time.monotonic()
-        self._rows.append((step, task, dict(numbers), now - self._last))
+        named = {f"logged {name}" if name in _PLACE else name: value for name, value in numbers.items()}
+        self._rows.append((step, task, named, now - self._last))
         self._last = now
         if len(self._rows) >= _FLUSHED_AFTER:
             self.flush()
@@ -86,8 +102,9 @@ class RunLog:
         path, columns = self._folder / name, self._columns[name]
         new = list(dict.fromkeys(column for row in rows for column in row if column not in columns))
         if new:
+            _, held = _read(path) or (columns, [])
             columns += new
-            _rewrite(path, columns, [*_read(path)[1], *rows])
+            _rewrite(path, columns, [*held, *rows])
             return
         with naming_disk_errors(path), open(path, "a", encoding="utf-8", newline="") as file:
             file.write(_lines(columns, rows))
@@ -105,9 +122,24 @@ def _rewrite(path: Path, columns: list[str], rows: list[Row]) -> None:
     write_atomically(path, (",".join(columns) + "\n" + _lines(columns, rows)).encode())
 
 
-def _read(path: Path) -> tuple[list[str], list[Row]]:
-    """Columns and whole rows; a row that a kill cut short is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    reader = csv.DictReader(whole)
-    return list(reader.fieldnames or []), list(reader)
+def _read(path: Path) -> tuple[list[str], list[Row]] | None:
+    """Columns and whole rows; one that a kill cut short, or that is damaged, is left out. None: no row can be read."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    reader = csv.DictReader([line for line in lines if line.endswith("\n")])
+    columns = list(reader.fieldnames or [])
+    if tuple(columns[: len(_PLACE)]) != _PLACE:
+        return None
+    return columns, [row for row in reader if _is_whole(row)]
+
+
+def _is_whole(row: Mapping[Any, Any]) -> bool:
+    """Whether a row has a field for every column and no more, all of them numbers, or empty, but for the task."""
+    if None in row or None in row.values():
+        return False
+    try:
+        for column, text in row.items():
+            if column != "task" and (text or column == "step"):
+                float(text)
+        return int(row["step"]) > 0
+    except ValueError:
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from lmmcl.errors import UserError
 from lmmcl.redaction import MARK, without_secrets
@@ -20,6 +22,7 @@ from lmmcl.run.checkpoint import (
     PieceReader,
     as_json,
     naming_disk_errors,
+    saved,
     sync_folder,
     verify_file,
     write_atomically,
@@ -28,6 +31,7 @@ from lmmcl.run.checkpoint import (
 
 WEIGHTS = "weights.safetensors"
 LINEAGE = "lineage.json"
+_STAGE = re.compile(r"\d\d-.+")
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,14 @@ class RunFolder:
 
         Raises:
             UserError: the folder holds a run and ``resume`` is False; or it is to be resumed and holds none, or one
-                with another config.
+                with another config; or it holds a run of which nobody can tell what it is.
         """
         if not self.config.exists():
+            if self.stages() or saved(self.last):
+                raise UserError(
+                    f"run: {self.path} holds stages or checkpoints of a run, but not its {self.config.name}, so that "
+                    "nobody can tell with what it was begun. Put the file back, or choose another folder with --run."
+                )
             if resume:
                 raise UserError(
                     f"--ckpt_path last: {self.path} holds no run to go on with. Leave the flag out to start one."
@@ -195,13 +204,45 @@ class RunFolder:
         folder = self.path / "stages"
         if not folder.exists():
             return []
-        return sorted(p.name for p in folder.iterdir() if p.name[0] != "." and (p / LINEAGE).exists())
+        return sorted(
+            path.name
+            for path in folder.iterdir()
+            if _STAGE.fullmatch(path.name) and (path / LINEAGE).exists()  # not somebody's copy
+        )
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """What differs, each by its key; lists of tasks and callbacks are compared by their names first."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
         return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{key}.{k}".lstrip("."))]
+    one, other = _by_name(before), _by_name(now)
+    if one is not None and other is not None:
+        return _differences(one, other, key) if [*one] == [*other] else [(key, _Names(one), _Names(other))]
     if before != now and not (isinstance(before, str) and MARK in before):  # a secret decides nothing
         return [(key, before, now)]
     return []
+
+
+def _by_name(entries: Any) -> dict[str, Any] | None:
+    """The tasks or callbacks of a list by their names; None: it is another list, or no list."""
+    if not isinstance(entries, list):
+        return None
+    named: dict[str, Any] = {}
+    for entry in entries:
+        match entry:
+            case {"name": str(name)}:
+                named[name] = entry
+            case [str(kind), {**settings}]:
+                named[str(settings.get("name", kind.rpartition(".")[2]))] = {"class": kind, **settings}
+            case _:
+                return None
+    return named if len(named) == len(entries) else None
+
+
+class _Names(list[str]):
+    """Names as an error shows them."""
+
+    @override
+    def __repr__(self) -> str:
+        return f"[{', '.join(self)}]"

@@ -21,6 +21,7 @@ from lmmcl.run.checkpoint import (
     TensorFile,
     as_json,
     naming_disk_errors,
+    saved,
     write_atomically,
     write_manifest,
 )
@@ -261,7 +262,7 @@ def _tidy(newest: Path) -> None:
 
     What was not finished goes, and what lies beyond: a run that fell back behind a damaged checkpoint writes it anew.
     """
-    folders = sorted((path for path in newest.parent.iterdir() if path.is_dir()), reverse=True)
+    folders = saved(newest.parent)
     whole = [folder for folder in folders if folder.name <= newest.name and Checkpoint(folder).finished]
     for folder in folders:
         if folder not in whole[:KEPT]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from lmmcl.agreement import agreed
@@ -33,10 +34,14 @@ class SequenceDriver(Callback):
         self._peers = Peers("")
         self._limit_val_batches: int | float | None = None
 
+    @staticmethod
+    def check(trainer: Trainer) -> None:
+        """Refuses what a sequence cannot run with; see `check_trainer`."""
+        check_trainer(trainer, fitting=trainer.state.fn == TrainerFn.FITTING)
+
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         module = _continual(pl_module)
-        check_trainer(trainer, fitting=stage == "fit")
         check_memory_settings(trainer, module)
         self._peers = connect_peers(
             trainer, "Go on with --ckpt_path last." if stage == "fit" else "Try again."
@@ -58,6 +63,8 @@ class SequenceDriver(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module, sequence = _continual(pl_module), self.sequence
         module.refuse_second_fit()
+        for callback in module.stage_callbacks:
+            callback._fitted = True
         check_disk(trainer, module)
         sequence.stop.catch(trainer)
         sequence.begin(trainer, module)
@@ -75,6 +82,8 @@ class SequenceDriver(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.sequence.stop.catch(trainer)  # Lightning has put its own handler over ours
+        # It has no signal to tell of, and would ask all processes at every batch, and wait for the device.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         self.sequence.run_log.start_task()
 
     @override
@@ -99,7 +108,7 @@ class SequenceDriver(Callback):
         if position.phase != "done":
             raise UserError(
                 f"the fit was stopped in stage {position.stage} before the sequence ended (by a callback that set "
-                "trainer.should_stop, such as EarlyStopping). Remove it, and go on with --ckpt_path last."
+                "trainer.should_stop). Remove it, and go on with --ckpt_path last."
             )
 
     @override

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import Trainer
@@ -15,13 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lmmcl.agreement import agreed
 from lmmcl.errors import UserError
-from lmmcl.mitigation import StageCallback
 from lmmcl.position import Position
 from lmmcl.run import checkpoint as files
 from lmmcl.run.checkpoint import BrokenFileError, Checkpoint, verify_file
 from lmmcl.run.run_folder import LINEAGE, RunFolder
 from lmmcl.run.saver import Saver
 from lmmcl.run.stage_tensors import StageTensors
+from lmmcl.sequence.callback_states import plain_states, restore_plain_states
 
 if TYPE_CHECKING:
     from lmmcl.model import ContinualLMM
@@ -69,7 +68,7 @@ def save(
         "sums": dict(sums),
         "references": references,
         "stages": written,
-        "callbacks": {c.name: _plain_state(c) for c in module.stage_callbacks},
+        **plain_states(module),
     }
     saver.start(
         stages.run.last / position.name,
@@ -82,20 +81,6 @@ def _is_like(tensor: Tensor, parameter: Tensor | None) -> bool:
     return parameter is not None and (tensor.shape, tensor.dtype) == (parameter.shape, parameter.dtype)
 
 
-def _plain_state(callback: StageCallback) -> dict[str, Any]:
-    state = callback.state_dict()
-    try:
-        same = json.loads(files.as_json(state)) == state
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        raise UserError(
-            f"trainer.callbacks: {callback.name}.state_dict must hold plain Python that JSON gives back as it was "
-            f"(text keys, no tuples, no nan), got {state!r}. Tensors belong into self.tensors."
-        )
-    return state
-
-
 def newest(run: RunFolder, trainer: Trainer) -> Checkpoint | None:
     """The newest checkpoint that is whole, with the stages it refers to; warns of each that is not.
 
@@ -103,7 +88,7 @@ def newest(run: RunFolder, trainer: Trainer) -> Checkpoint | None:
         None where the run was killed before its first checkpoint was whole: it starts at its beginning.
 
     Raises:
-        UserError: there are checkpoints, and all of them are damaged.
+        UserError: there are checkpoints, and all of them are damaged; or there is none any more.
     """
     found: str | None = None
     with agreed():
@@ -118,6 +103,12 @@ def newest(run: RunFolder, trainer: Trainer) -> Checkpoint | None:
                     f"--ckpt_path last: no checkpoint in {run.last} is whole ({'; '.join(damaged)}). Put the files "
                     "back from a copy, or start afresh in another folder with --run."
                 )
+            if found is None and (stages := run.stages()):
+                raise UserError(
+                    f"--ckpt_path last: {run.last} holds no checkpoint any more, and the run had come to "
+                    f"{stages[-1]}: it would begin anew and write over its stages. Put a checkpoint back from a copy, "
+                    "or start afresh in another folder with --run."
+                )
     found = trainer.strategy.broadcast(found)
     return Checkpoint(type(run.last)(found)) if found else None
 
@@ -130,7 +121,7 @@ def _newest_whole(run: RunFolder) -> tuple[str | None, list[str]]:
     """
     said: list[str] = []
     second: str | None = None
-    for path in sorted(run.last.iterdir(), reverse=True) if run.last.exists() else []:
+    for path in files.saved(run.last):
         checkpoint = Checkpoint(path)
         if not checkpoint.finished:
             continue  # a kill in mid-write: the one before it counts
@@ -224,15 +215,14 @@ def restore_optimizer(checkpoint: Checkpoint, trainer: Trainer, module: Continua
 
 
 def restore_callbacks(checkpoint: Checkpoint, run: RunFolder, module: ContinualLMM) -> None:
-    """Loads the state of all stage callbacks; before the model's, since a reference to stage 0 is the model as loaded.
+    """Loads the state of all callbacks; before the model's, since a reference to stage 0 is the model as loaded.
 
     Callbacks that shared one copy of a stage's tensor when it was saved share one again; one that had a copy of its
     own, which it may write into, gets its own.
     """
     state, reader = checkpoint.state, checkpoint.reader()
     callbacks = {callback.name: callback for callback in module.stage_callbacks}
-    for name, plain in state["callbacks"].items():
-        callbacks[name].load_state_dict(plain)
+    restore_plain_states(state, module)
     for key in sorted(key for key in reader.keys() if key.startswith("callback/")):
         _, owner, entry = key.split("/", 2)
         callbacks[owner].tensors[entry] = _read(reader, key, module)

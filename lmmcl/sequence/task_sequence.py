@@ -8,7 +8,7 @@ from dataclasses import replace
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from lmmcl.agreement import agreed
+from lmmcl.agreement import agreed, anywhere
 from lmmcl.data.bad_row import write_bad_rows
 from lmmcl.errors import UserError
 from lmmcl.evaluation.evaluator import EvaluationStopped
@@ -140,7 +140,7 @@ class TaskSequence:
         self.run_log.put(self.position.global_step, module.task.name, module.numbers)
         finished = self.position.step == module.steps_in_task
         due = self.position.step % module.hparams["checkpoint_every_n_steps"] == 0
-        stop = self._all_stop(trainer)
+        stop = self._all_stop()
         if self.position.step % _LOOKED_AT_EVERY == 0:
             module.present_step.check_finite()
         if (due or stop) and not finished:
@@ -161,7 +161,7 @@ class TaskSequence:
     def _finish_pending(self, trainer: Trainer, module: ContinualLMM) -> None:
         """Does what the position says is pending, until a task is to be trained or nothing is left."""
         while self.position.phase not in ("train", "done"):
-            if self._all_stop(trainer):
+            if self._all_stop():
                 self._exit()
             if self.position.phase == "end":
                 # 12 bytes a trained parameter that nobody needs any more, just before the evaluation needs memory.
@@ -267,10 +267,10 @@ class TaskSequence:
         if self.position.phase != "train":
             self._exit()
 
-    def _all_stop(self, trainer: Trainer) -> bool:
+    def _all_stop(self) -> bool:
         """Whether any process was asked to stop; where one could not write its part of a checkpoint, all raise that."""
         mine = self.stop.requested or self.saver.failed
-        stop = bool(trainer.strategy.reduce_boolean_decision(mine, all=False))
+        [stop] = anywhere([mine])  # the hosts tell each other, and wait for no device
         if stop:
             self.saver.check()
         return stop

@@ -30,7 +30,6 @@ from lmmcl.parallel.strategy import FSDP2Strategy
 from lmmcl.parallel.tensor_parallel import check_plan, cut
 from lmmcl.sequence.memory_check import check_memory_settings
 from lmmcl.weights import global_index, holds_first, is_cut, local
-from tests.tiny import tiny_checkpoint
 from tests.torchrun import torchrun
 from tests.toy import toy_module
 from tests.two_processes import fit
@@ -193,10 +192,10 @@ def test_rows_are_dealt_over_all_processes_where_none_share_them(
 
 
 def test_o_lora_says_that_it_needs_whole_rows(
-    four_processes: Callable[[int], DeviceMesh], tmp_path: Path
+    four_processes: Callable[[int], DeviceMesh], tiny: Path, tmp_path: Path
 ) -> None:
     four_processes(0)
-    module = toy_module(tiny_checkpoint(tmp_path / "tiny"), tmp_path / "run")
+    module = toy_module(tiny, tmp_path / "run")
     with pytest.raises(UserError, match="OLoRA compares whole rows"):
         OLoRA().adapt(module, nn.Linear(1, 1))
 
@@ -219,12 +218,11 @@ def counted(run: Path) -> Counter[tuple[str, ...]]:
 
 
 @pytest.mark.slow
-def test_a_group_of_two_processes_is_one_process(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "tiny")
-    fit(checkpoint, tmp_path / "one", "auto", 1)
-    torchrun(2, "-m", "tests.tensor_parallel", checkpoint, tmp_path, timeout=240)
+def test_a_group_of_two_processes_is_one_process(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path / "one", "auto", 1)
+    torchrun(2, "-m", "tests.tensor_parallel", tiny, tmp_path, timeout=240)
     # Cut, then sharded only, then on one process: each goes on from the checkpoint of the one before.
-    fit(checkpoint, tmp_path / "cut-to-fsdp2-to-one", "auto", 1, resume=True)
+    fit(tiny, tmp_path / "cut-to-fsdp2-to-one", "auto", 1, resume=True)
     for run in (tmp_path / "cut", tmp_path / "cut-to-fsdp2-to-one"):
         for stage in STAGES:
             mine, other = weights(run, stage), weights(tmp_path / "one", stage)

@@ -1,5 +1,6 @@
 """The log of a run: a row per step, no gap, no double, the same bytes after a kill."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,48 @@ def test_a_log_that_goes_on_after_a_kill_has_the_bytes_of_one_that_never_stopped
     put(again, range(3, 9))
     again.flush()
     assert text(tmp_path / "killed") == text(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("damage", "lost"),
+    [
+        (lambda text: text.replace("\n2,", "\nx,"), 1),
+        (lambda text: text.replace(",0.5\n", ",0.\udcff\n"), 1),
+        (lambda text: text.replace("2,count", "2count"), 1),
+        (lambda text: text.replace("\n2,", "\n3,"), 1),
+        (lambda text: text.replace("step", "stop"), 4),
+        (lambda text: "\0" * len(text), 4),
+        (lambda text: "", 4),
+        (lambda text: None, 4),
+    ],
+)
+def test_rows_that_are_damaged_or_gone_are_told_of_and_the_log_goes_on(
+    tmp_path: Path, damage: Callable[[str], str | None], lost: int
+) -> None:
+    log = RunLog(tmp_path, True)
+    log.begin(0)
+    put(log, range(1, 5))
+    log.flush()
+    now = damage(text(tmp_path))
+    if now is None:
+        (tmp_path / "metrics.csv").unlink()
+    else:
+        (tmp_path / "metrics.csv").write_bytes(now.encode(errors="surrogateescape"))
+    again = RunLog(tmp_path, True)
+    with pytest.warns(UserWarning, match=rf"metrics.csv lacks {lost} of 4 steps"):
+        again.begin(4)
+    put(again, range(5, 6))
+    again.flush()
+    assert text(tmp_path).startswith("step,task,loss\n") and text(tmp_path).endswith("\n5,count,0.2\n")
+
+
+def test_a_number_called_as_the_place_of_a_row_does_not_take_it(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, True)
+    log.begin(0)
+    for step in (1, 2):
+        log.put(step, "count", {"loss": 1 / step, "step": 7.0, "task": 8.0})
+    log.flush()
+    assert text(tmp_path) == "step,task,loss,logged step,logged task\n1,count,1,7,8\n2,count,0.5,7,8\n"
 
 
 def test_a_new_run_drops_what_lies_in_its_folder(tmp_path: Path) -> None:

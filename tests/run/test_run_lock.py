@@ -16,15 +16,9 @@ from typing_extensions import override
 from lmmcl.errors import UserError
 from lmmcl.run.run_lock import LOCK, RunLock, holder
 from tests.callbacks.laws import law_fit
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_trainer
 
 HOLD = "from pathlib import Path; from lmmcl.run.run_lock import RunLock; import sys, time; lock = RunLock()"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 class Watcher(Callback):
@@ -141,27 +135,27 @@ def test_other_processes_of_a_run_take_none(tmp_path: Path) -> None:
     first.release()
 
 
-def test_a_fit_holds_it_and_leaves_none(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_fit_holds_it_and_leaves_none(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     watcher = Watcher(run)
-    law_fit(checkpoint, run, [watcher], kill_at=1)
+    law_fit(tiny, run, [watcher], kill_at=1)
     assert watcher.seen == [f"pid {os.getpid()} on {os.uname().nodename}"]
     assert holder(run) is None and not (run / LOCK).exists()
 
 
 def test_a_fit_of_a_run_that_another_process_writes_is_refused_and_touches_nothing(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     run, lock = tmp_path / "run", RunLock()
     lock.take(run)
     with pytest.raises(UserError, match="another process"):
-        toy_trainer().fit(toy_module(checkpoint, run), toy_data())
+        toy_trainer().fit(toy_module(tiny, run), toy_data())
     assert [path.name for path in run.iterdir()] == [LOCK]
     assert holder(run) is not None
     lock.release()
 
 
-def test_a_fit_that_is_refused_leaves_no_folder(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_fit_that_is_refused_leaves_no_folder(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run to go on with"):
-        toy_trainer().fit(toy_module(checkpoint, tmp_path / "some" / "run", resume=True), toy_data())
+        toy_trainer().fit(toy_module(tiny, tmp_path / "some" / "run", resume=True), toy_data())
     assert list(tmp_path.iterdir()) == []

@@ -119,10 +119,11 @@ def test_two_are_kept_and_what_was_not_finished_or_lies_beyond_goes(tmp_path: Pa
         saver.start(tmp_path / name, tensors(), {})
         saver.wait()
     (tmp_path / "5").mkdir()
-    assert {path.name for path in tmp_path.iterdir()} == {"3", "5", "9"}
+    (tmp_path / "3 (copy)").mkdir()  # somebody's, which stays
+    assert {path.name for path in tmp_path.iterdir()} == {"3", "3 (copy)", "5", "9"}
     saver.start(tmp_path / "4", tensors(), {})
     saver.wait()
-    assert {path.name for path in tmp_path.iterdir()} == {"3", "4"}
+    assert {path.name for path in tmp_path.iterdir()} == {"3", "3 (copy)", "4"}
 
 
 def test_without_room_for_a_copy_it_is_written_at_once(

@@ -31,11 +31,6 @@ from tests.toy import toy_data, toy_module, toy_task, toy_trainer
 from tests.two_processes import Killed, KillerAtStep
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
 def fit(
     checkpoint: Path,
     run: Path,
@@ -58,9 +53,9 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    fit(checkpoint, run)
+    fit(tiny, run)
     return run
 
 
@@ -85,19 +80,19 @@ def _die_half_way(checkpoint: Path, run: Path, turn: int, in_manifest: bool) -> 
 @pytest.mark.parametrize("in_manifest", [False, True])
 @pytest.mark.parametrize("turn", [1, 2, 5, 11])
 def test_a_kill_inside_any_save_loses_nothing(
-    turn: int, in_manifest: bool, checkpoint: Path, whole: Path, tmp_path: Path
+    turn: int, in_manifest: bool, tiny: Path, whole: Path, tmp_path: Path
 ) -> None:
-    process = forked().Process(target=_die_half_way, args=(checkpoint, tmp_path, turn, in_manifest))
+    process = forked().Process(target=_die_half_way, args=(tiny, tmp_path, turn, in_manifest))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    fit(checkpoint, tmp_path, resume=True)
+    fit(tiny, tmp_path, resume=True)
     assert contents(tmp_path) == contents(whole)
     assert len(list((tmp_path / "last").iterdir())) == KEPT
 
 
 def test_a_disk_that_fills_up_stops_the_run_which_goes_on_when_there_is_room(
-    checkpoint: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, turns = TensorFile.write, 0
 
@@ -115,8 +110,8 @@ def test_a_disk_that_fills_up_stops_the_run_which_goes_on_when_there_is_room(
         with pytest.raises(
             UserError, match=r"could not write .*process-00000.*No space left.*--ckpt_path last"
         ):
-            fit(checkpoint, tmp_path)
-    fit(checkpoint, tmp_path, resume=True)
+            fit(tiny, tmp_path)
+    fit(tiny, tmp_path, resume=True)
     assert contents(tmp_path) == contents(whole)
 
 
@@ -137,24 +132,24 @@ def remove(file: Path) -> None:
 @pytest.mark.parametrize("damage", [truncate, flip, remove])
 @pytest.mark.parametrize("name", ["process-00000.safetensors", "manifest.json"])
 def test_of_two_checkpoints_the_damaged_one_is_named_and_the_other_used(
-    damage: Callable[[Path], None], name: str, checkpoint: Path, whole: Path, tmp_path: Path
+    damage: Callable[[Path], None], name: str, tiny: Path, whole: Path, tmp_path: Path
 ) -> None:
-    fit(checkpoint, tmp_path, kill_at=5)
+    fit(tiny, tmp_path, kill_at=5)
     newest = max((tmp_path / "last").iterdir())
     damage(newest / name)
     # Without a manifest it is a save that was not finished, of which nothing need be said.
     silent = name == "manifest.json" and damage is remove
     with nullcontext() if silent else pytest.warns(UserWarning, match=rf"not used: {newest / name} "):
-        fit(checkpoint, tmp_path, resume=True)
+        fit(tiny, tmp_path, resume=True)
     assert contents(tmp_path) == contents(whole)
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, remove])
 @pytest.mark.parametrize("name", ["weights.safetensors", "lineage.json"])
 def test_a_stage_that_is_damaged_is_named_and_written_again_from_the_checkpoint_before_it(
-    damage: Callable[[Path], None], name: str, checkpoint: Path, whole: Path, tmp_path: Path
+    damage: Callable[[Path], None], name: str, tiny: Path, whole: Path, tmp_path: Path
 ) -> None:
-    fit(checkpoint, tmp_path, kill_at=3)
+    fit(tiny, tmp_path, kill_at=3)
     assert [path.name for path in sorted((tmp_path / "last").iterdir())] == [
         "00000003-01-3-write",
         "00000003-02-0-train",
@@ -167,17 +162,17 @@ def test_a_stage_that_is_damaged_is_named_and_written_again_from_the_checkpoint_
     with pytest.warns(
         UserWarning, match=rf"not used: .*02-0-train was written after a stage that is lost: {file} "
     ):
-        fit(checkpoint, tmp_path, resume=True)
+        fit(tiny, tmp_path, resume=True)
     assert contents(tmp_path) == contents(whole)
 
 
 def test_a_stage_that_nothing_needs_any_more_is_named_and_the_run_goes_on(
-    checkpoint: Path, whole: Path, tmp_path: Path
+    tiny: Path, whole: Path, tmp_path: Path
 ) -> None:
-    fit(checkpoint, tmp_path, kill_at=5)
+    fit(tiny, tmp_path, kill_at=5)
     shutil.rmtree(tmp_path / "stages" / "01-first")
     with pytest.warns(UserWarning, match="lineage.json is missing") as said:
-        fit(checkpoint, tmp_path, resume=True)
+        fit(tiny, tmp_path, resume=True)
     lines = [str(line.message) for line in said]
     lines = [line for line in lines if "01-first/lineage.json is missing" in line]
     assert len(lines) == 2
@@ -186,13 +181,13 @@ def test_a_stage_that_nothing_needs_any_more_is_named_and_the_run_goes_on(
 
 
 def test_a_stage_that_a_teacher_needs_is_read_in_full_and_its_loss_is_an_error(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     def data() -> TaskSequenceDataModule:
         return TaskSequenceDataModule([toy_task("first", 0), toy_task("second", 1)], batch_size=8)
 
     def run(**options: Any) -> None:
-        fit(checkpoint, tmp_path, LwF(), data=data(), **options)
+        fit(tiny, tmp_path, LwF(), data=data(), **options)
 
     run(kill_at=5)
     file = tmp_path / "stages" / "01-first" / "weights.safetensors"
@@ -207,25 +202,37 @@ def test_a_stage_that_a_teacher_needs_is_read_in_full_and_its_loss_is_an_error(
     run(resume=True)
 
 
-def test_a_damaged_config_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    fit(checkpoint, tmp_path, kill_at=2)
+def test_a_damaged_config_is_named(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path, kill_at=2)
     truncate(tmp_path / "config.json")
     with pytest.raises(UserError, match=r"--ckpt_path last: .*config.json is damaged"):
-        fit(checkpoint, tmp_path, resume=True)
+        fit(tiny, tmp_path, resume=True)
 
 
-def test_where_all_are_damaged_the_error_names_them_and_the_way_out(checkpoint: Path, tmp_path: Path) -> None:
-    fit(checkpoint, tmp_path, kill_at=5)
+def test_where_all_are_damaged_the_error_names_them_and_the_way_out(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path, kill_at=5)
     for file in (tmp_path / "last").glob("*/process-00000.safetensors"):
         file.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="not used"),
         pytest.raises(UserError, match=r"no checkpoint in .*last is whole.*start afresh"),
     ):
-        fit(checkpoint, tmp_path, resume=True)
+        fit(tiny, tmp_path, resume=True)
 
 
-def test_a_task_is_chosen_by_the_state_it_was_chosen_by_before(checkpoint: Path, tmp_path: Path) -> None:
+def test_where_checkpoints_are_gone_a_run_does_not_begin_anew(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path, kill_at=4)
+    kept = tmp_path / "elsewhere"
+    shutil.move(tmp_path / "last", kept)
+    before = contents(tmp_path)
+    with pytest.raises(
+        UserError, match=r"last holds no checkpoint any more, and the run had come to 01-first"
+    ):
+        fit(tiny, tmp_path, resume=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_task_is_chosen_by_the_state_it_was_chosen_by_before(tiny: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, list[str]]] = []
 
     class Replay(Mitigation):
@@ -259,29 +266,29 @@ def test_a_task_is_chosen_by_the_state_it_was_chosen_by_before(checkpoint: Path,
             self._met.append(task.name)
             self.tensors["count"] = torch.tensor(len(self._met))
 
-    fit(checkpoint, tmp_path / "a", Replay())
+    fit(tiny, tmp_path / "a", Replay())
     assert seen == [("first", []), ("second", ["first"])]
     seen.clear()
-    fit(checkpoint, tmp_path / "b", Replay(), kill_at=2)
-    fit(checkpoint, tmp_path / "b", Replay(), resume=True)
+    fit(tiny, tmp_path / "b", Replay(), kill_at=2)
+    fit(tiny, tmp_path / "b", Replay(), resume=True)
     assert seen == [("first", []), ("second", ["first"]), ("second", ["first"])]
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
-def test_callbacks_that_shared_an_anchor_share_it_after_a_resume(checkpoint: Path, tmp_path: Path) -> None:
-    fit(checkpoint, tmp_path, LwF(), WiSEFT(measure_before=False), kill_at=5)
+def test_callbacks_that_shared_an_anchor_share_it_after_a_resume(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path, LwF(), WiSEFT(measure_before=False), kill_at=5)
     lwf, wise = LwF(), WiSEFT(measure_before=False)
-    fit(checkpoint, tmp_path, lwf, wise, resume=True)
+    fit(tiny, tmp_path, lwf, wise, resume=True)
     assert lwf.tensors.keys() == wise.tensors.keys() and lwf.tensors
     for name, tensor in lwf.tensors.items():
         assert tensor.data_ptr() == wise.tensors[name].data_ptr()
 
 
 def test_copies_of_parameters_that_share_their_values_are_references_each_to_its_own(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     lwf = LwF()
-    fit(checkpoint, tmp_path, lwf, recipe="llm.norm", kill_at=1)  # norms of one width, all of them ones
+    fit(tiny, tmp_path, lwf, recipe="llm.norm", kill_at=1)  # norms of one width, all of them ones
     assert len(lwf.tensors) > 2
     assert all(torch.equal(tensor, torch.ones_like(tensor)) for tensor in lwf.tensors.values())
     newest = files.Checkpoint(max((tmp_path / "last").iterdir()))
@@ -290,7 +297,7 @@ def test_copies_of_parameters_that_share_their_values_are_references_each_to_its
     assert all(key.endswith(f"/{reference['key']}") for key, reference in referred.items())
     assert not any(key.startswith("callback/") for key in newest.reader().keys())
     again = LwF()
-    fit(checkpoint, tmp_path, again, recipe="llm.norm", resume=True, kill_at=2)
+    fit(tiny, tmp_path, again, recipe="llm.norm", resume=True, kill_at=2)
     assert same(again.tensors, lwf.tensors)
 
 
@@ -303,16 +310,15 @@ class Counts(Mitigation):
         self.tensors = {f"count/{name}": torch.zeros_like(p, dtype=torch.int16) for name, p in of.items()}
 
 
-def test_zeros_of_another_kind_are_not_taken_for_a_parameter_that_is_zero(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    fit(checkpoint, tmp_path / "run", Counts(), kill_at=1)
+def test_zeros_of_another_kind_are_not_taken_for_a_parameter_that_is_zero(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path / "run", Counts(), kill_at=1)
     counts = Counts()
-    fit(checkpoint, tmp_path / "run", counts, kill_at=2, resume=True)
+    fit(tiny, tmp_path / "run", counts, kill_at=2, resume=True)
     assert {tensor.dtype for tensor in counts.tensors.values()} == {torch.int16}
 
 
-def test_a_gradient_that_is_not_finite_is_never_saved(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_a_gradient_that_is_not_finite_is_never_saved(algorithm: str, tiny: Path, tmp_path: Path) -> None:
     class Break(Mitigation):
         """Breaks the gradient of a task's last step, with a loss that is fine."""
 
@@ -326,8 +332,9 @@ def test_a_gradient_that_is_not_finite_is_never_saved(checkpoint: Path, tmp_path
                 assert gradient is not None
                 gradient.fill_(float("nan"))
 
+    trainer = toy_trainer(callbacks=[Break()], gradient_clip_algorithm=algorithm)
     with pytest.raises(UserError, match="of task first is not finite at optimizer step 3"):
-        fit(checkpoint, tmp_path, Break())
+        trainer.fit(toy_module(tiny, tmp_path), toy_data())
     assert not (tmp_path / "stages" / "01-first").exists()
     for file in (tmp_path / "last").glob("*/*.safetensors"):
         assert all(torch.isfinite(tensor).all() for tensor in load_file(file).values())
@@ -341,39 +348,39 @@ def test_another_base_model_under_the_same_path_is_noticed(tmp_path: Path) -> No
         fit(path, tmp_path / "run", resume=True)
 
 
-def test_another_order_of_mitigations_is_another_config(checkpoint: Path, tmp_path: Path) -> None:
-    fit(checkpoint, tmp_path, LwF(), WiSEFT(measure_before=False), kill_at=2)
+def test_another_order_of_mitigations_is_another_config(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path, LwF(), WiSEFT(measure_before=False), kill_at=2)
     with pytest.raises(UserError, match="begun with another config: callbacks"):
-        fit(checkpoint, tmp_path, WiSEFT(measure_before=False), LwF(), resume=True)
+        fit(tiny, tmp_path, WiSEFT(measure_before=False), LwF(), resume=True)
 
 
-def test_an_object_that_was_fitted_is_not_fitted_again(checkpoint: Path, tmp_path: Path) -> None:
-    module = toy_module(checkpoint, tmp_path / "a")
+def test_an_object_that_was_fitted_is_not_fitted_again(tiny: Path, tmp_path: Path) -> None:
+    module = toy_module(tiny, tmp_path / "a")
     toy_trainer().fit(module, toy_data())
     module.hparams["run"] = tmp_path / "b"
     with pytest.raises(UserError, match="was fitted before; make a new one"):
         toy_trainer().fit(module, toy_data())
 
 
-def test_state_that_json_would_change_names_the_callback(checkpoint: Path, tmp_path: Path) -> None:
+def test_state_that_json_would_change_names_the_callback(tiny: Path, tmp_path: Path) -> None:
     class Careless(Mitigation):
         @override
         def state_dict(self) -> dict[str, Any]:
             return {"seen": {1: "first"}}
 
     with pytest.raises(UserError, match=r"trainer.callbacks: Careless.state_dict must hold plain Python"):
-        fit(checkpoint, tmp_path, Careless())
+        fit(tiny, tmp_path, Careless())
 
 
-def test_sigterm_is_given_back_after_a_fit(checkpoint: Path, tmp_path: Path) -> None:
+def test_sigterm_is_given_back_after_a_fit(tiny: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    fit(checkpoint, tmp_path)
+    fit(tiny, tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_validate_after_fit_measures(checkpoint: Path, tmp_path: Path) -> None:
+def test_validate_after_fit_measures(tiny: Path, tmp_path: Path) -> None:
     trainer = toy_trainer(callbacks=[HeldOutEvaluation()])
-    module, data = toy_module(checkpoint, tmp_path), toy_data()
+    module, data = toy_module(tiny, tmp_path), toy_data()
     trainer.fit(module, data)
     stages = len(module.sequence.matrix.stages)
     module.sequence.matrix.stages.clear()

@@ -15,7 +15,6 @@ from lmmcl import ContinualLMM, Task
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT, held_out_evaluation
 from lmmcl.mitigation import Mitigation, StageCallback
 from lmmcl.position import Position
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_trainer
 
 
@@ -67,11 +66,6 @@ class Killer(StageCallback):
         self.tick("fit")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
 def fit(checkpoint: Path, run: Path, at: int | None, patch: pytest.MonkeyPatch, **options: Any) -> list[str]:
     """Trains the toy sequence; returns the events up to the end or the kill."""
     killer = Killer(at)
@@ -98,10 +92,10 @@ def results(run: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        yield run, fit(checkpoint, run, None, patch)
+        yield run, fit(tiny, run, None, patch)
 
 
 EVENTS = 42
@@ -123,17 +117,15 @@ def test_the_events_of_a_run(whole: tuple[Path, list[str]]) -> None:
 
 @pytest.mark.parametrize("at", range(1, EVENTS + 1))
 def test_killed_at_any_event_and_resumed_the_run_ends_with_the_same_events_and_bytes(
-    at: int, checkpoint: Path, whole: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, tiny: Path, whole: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, events = whole
     drawn = at % 7 == 0
     if not drawn:
         monkeypatch.setattr(held_out_evaluation, "write_artefacts", lambda run: None)
-    before = fit(checkpoint, tmp_path / "run", at, monkeypatch)
+    before = fit(tiny, tmp_path / "run", at, monkeypatch)
     started = (tmp_path / "run" / "last").exists() and any((tmp_path / "run" / "last").iterdir())
-    after = fit(
-        checkpoint, tmp_path / "run", None, monkeypatch, resume=(tmp_path / "run" / "config.json").exists()
-    )
+    after = fit(tiny, tmp_path / "run", None, monkeypatch, resume=(tmp_path / "run" / "config.json").exists())
     assert started or at == 1
     expected = {n: data for n, data in results(run).items() if drawn or not n.startswith(ARTEFACTS)}
     assert results(tmp_path / "run") == expected
@@ -160,7 +152,7 @@ def test_positions_sort_by_name_as_they_follow_one_another() -> None:
     assert names == sorted(names)
 
 
-def test_a_change_of_a_frozen_tensor_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_change_of_a_frozen_tensor_is_an_error(tiny: Path, tmp_path: Path) -> None:
     class Vandal(Mitigation):
         @override
         def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
@@ -170,5 +162,5 @@ def test_a_change_of_a_frozen_tensor_is_an_error(checkpoint: Path, tmp_path: Pat
                 ] += 1
 
     with pytest.raises(RuntimeError, match="1 tensors changed that the recipe froze"):
-        toy_trainer(callbacks=[Vandal()]).fit(toy_module(checkpoint, tmp_path / "run"), toy_data())
+        toy_trainer(callbacks=[Vandal()]).fit(toy_module(tiny, tmp_path / "run"), toy_data())
     assert not (tmp_path / "run" / "stages" / "01-first").exists()
