@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from lmmcl import weights as tensors
-from lmmcl.build import Build
+from lmmcl.building.build import Build
+from lmmcl.building.wrapped_model import WrappedModel
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.task import Task
@@ -29,7 +30,6 @@ from lmmcl.parallel.strategy import take_trainable
 from lmmcl.settings import check_settings
 from lmmcl.structure.recipe import Recipe
 from lmmcl.structure.recipe_spec import RecipeSpec
-from lmmcl.wrapped_model import WrappedModel
 
 if TYPE_CHECKING:
     from lmmcl.sequence.task_sequence import TaskSequence
@@ -121,7 +121,7 @@ class ContinualLMM(WrappedModel):
     @property
     def run_path(self) -> Path:
         """Folder of the run."""
-        return Path(self.hparams["run"])
+        return Path(self.hparams["run"]).expanduser()
 
     @property
     def max_length(self) -> int | None:
@@ -160,6 +160,8 @@ class ContinualLMM(WrappedModel):
     def configure_callbacks(self) -> Sequence[Callback]:
         from lmmcl.sequence.driver import SequenceDriver
 
+        # Before other callbacks set themselves up: some of Lightning's fail there in words of their own.
+        SequenceDriver.check(self.trainer)
         return [SequenceDriver()]
 
     @override
@@ -279,8 +281,15 @@ class ContinualLMM(WrappedModel):
 
     @override
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """Logs as Lightning does, and keeps the step's numbers for the run's own log."""
-        self.numbers[name] = value
+        """Logs as Lightning does, and keeps the step's numbers for the run's own log; a torchmetrics.Metric is none."""
+        if isinstance(value, Tensor | int | float):
+            self.numbers[name] = value
+        # No step waits for the device: Lightning would to move a number there, and to read what a bar may show.
+        if isinstance(value, int | float):
+            value = torch.full((), value, dtype=torch.get_default_dtype(), device=self.device)
+        bar = self.trainer.progress_bar_callback
+        if "prog_bar" in kwargs and (bar is None or getattr(bar, "reads_numbers", False)):
+            kwargs["prog_bar"] = False
         super().log(name, value, *args, **kwargs)
 
     @override
@@ -291,5 +300,4 @@ class ContinualLMM(WrappedModel):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         norm = self.present_step.clip(gradient_clip_val, gradient_clip_algorithm)
-        if norm is not None:
-            self.log("grad_norm", norm, rank_zero_only=True)
+        self.log("grad_norm", norm, rank_zero_only=True)

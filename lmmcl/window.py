@@ -58,7 +58,7 @@ class Window:
             joined: the answer tokens of each joined set, likewise.
         """
         self._sums = {}
-        counted = torch.tensor([float(tokens), *map(float, joined)], device=device)
+        counted = _on([float(tokens), *map(float, joined)], device)
         sum_over_shares(counted)
         counted.clamp_(min=1.0)  # every sample of the window may have been dropped as too long
         self._tokens, self._joined_tokens = counted[0], counted[1:]
@@ -121,7 +121,7 @@ class Window:
             value: the same on every process.
             step: optimizer step, from 1 as in the log.
         """
-        none = torch.tensor(-1, device=value.device)
+        none = torch.full((), -1, device=value.device)
         first = none if self._first_bad_step is None else self._first_bad_step
         bad = (first < 0) & ~torch.isfinite(value)
         self._first_bad_step = torch.where(bad, torch.full_like(first, step), first)
@@ -138,6 +138,12 @@ class Window:
                 "Lower model.lr (or the strength of a mitigation) and go on from the last checkpoint with --ckpt_path "
                 "last, or look for a broken answer in the data."
             )
+
+
+def _on(numbers: Sequence[float], device: torch.device) -> Tensor:
+    """Numbers in fp32 on a device; the host, which is ahead of a GPU, does not wait for it."""
+    held = torch.tensor(numbers, pin_memory=device.type == "cuda")
+    return held.to(device, non_blocking=True)
 
 
 def _summed(values: Mapping[str, Tensor], over: Callable[[Tensor], Any]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lmmcl.data.batches.order import draw
+from lmmcl.adapters.first_values import normal_
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.structure.anatomy import Anatomy
@@ -151,10 +151,6 @@ def _width(mlp: nn.Module, model: nn.Module) -> int:
 
 @torch.no_grad()
 def _begin(router: nn.Module, seed: int, name: str) -> None:
-    """First values of a router: N(0, 0.02) by a counter of its own, and no bias."""
-    weight, bias = router.get_parameter("weight"), router.get_parameter("bias")
-    if weight.device.type == "meta":
-        return
-    words = draw(1, seed, f"{name}.weight", "adapter")
-    weight.normal_(0, _SPREAD, generator=torch.Generator().manual_seed(int(words[0] >> 1)))
-    bias.zero_()
+    """First values of a router: N(0, 0.02), and no bias."""
+    normal_(router.get_parameter("weight"), _SPREAD, seed, f"{name}.weight")
+    router.get_parameter("bias").zero_()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lmmcl.adapters.first_values import kaiming_uniform_
 from lmmcl.adapters.linears import linear_weights
-from lmmcl.data.batches.order import draw
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 
@@ -103,7 +102,8 @@ class LowRankExperts:
             setattr(modules[parent], leaf, layer)
             self.layers[name] = layer
             for part in ("experts_A", "router"):
-                _begin(layer.get_submodule(part), module.hparams["seed"], f"{path}.{part}.weight")
+                weight = layer.get_parameter(f"{part}.weight")
+                kaiming_uniform_(weight, module.hparams["seed"], f"{path}.{part}.weight")
 
     def trains(self, module: ContinualLMM, task: Task, trained: Mapping[str, str]) -> dict[str, str]:
         """Experts and routers in the place of the weights that a recipe chose; see `Mitigation.trains`."""
@@ -128,11 +128,3 @@ def _linear(width: int, out: int, device: torch.device) -> nn.Linear:
     if device.type != "meta":
         nn.init.zeros_(linear.weight)
     return linear
-
-
-def _begin(linear: nn.Module, seed: int, name: str) -> None:
-    """First values as those of LoRA's A: Kaiming uniform, by a counter of their own."""
-    weight = linear.get_parameter("weight")
-    if weight.device.type != "meta":
-        generator = torch.Generator().manual_seed(int(draw(1, seed, name, "adapter")[0] >> 1))
-        nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)

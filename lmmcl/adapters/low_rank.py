@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
+from lmmcl.adapters.first_values import kaiming_uniform_
 from lmmcl.adapters.fold import Fold, folded
 from lmmcl.adapters.linears import linear_weights
-from lmmcl.data.batches.order import draw
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.weights import whole
@@ -154,11 +153,7 @@ class LowRankAdapters:
         device = layer.weight.device
         for part, own in zip((layer.lora_A[key], layer.lora_B[key]), self.pair(name, key), strict=True):
             part.weight = nn.Parameter(torch.zeros(own.shape, dtype=torch.float32, device=device))
-        if device.type == "meta":
-            return
-        seed = draw(1, module.hparams["seed"], names_of(name, key)[0], "adapter")
-        generator = torch.Generator().manual_seed(int(seed[0] >> 1))
-        nn.init.kaiming_uniform_(self.pair(name, key)[0], a=math.sqrt(5), generator=generator)
+        kaiming_uniform_(self.pair(name, key)[0], module.hparams["seed"], names_of(name, key)[0])
 
 
 def key_of(module: ContinualLMM, task: Task) -> str:

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from lmmcl.optim.counter_noise import key_of, noise, round_stochastically, unit
 from lmmcl.optim.eight_bit import blocks_of, decode, encode_
+from lmmcl.optim.pinned_memory import PinnedMemory
 from lmmcl.optim.trained_bytes import Rounding
 from lmmcl.weights import local
 
@@ -58,12 +59,13 @@ class LeanAdamW(Optimizer):
     ) -> None:
         super().__init__(groups, {"betas": betas, "eps": eps})
         self._names, self._moments, self._rounding, self._seed = dict(names), moments, rounding, seed
+        host = PinnedMemory(2 * sum(parameter.numel() for parameter in self._names))
         for parameter in self._names:
             if parameter.dtype != torch.float32 and rounding is None:
                 raise ValueError(f"{parameter.dtype} without a rounding would swallow updates")
-            self.state[parameter] = self._fresh(parameter)
+            self.state[parameter] = self._fresh(parameter, host)
 
-    def _fresh(self, parameter: Parameter) -> dict[str, Tensor]:
+    def _fresh(self, parameter: Parameter, host: PinnedMemory) -> dict[str, Tensor]:
         """The state before the first step; made at once, so that a checkpoint can be read into it."""
         state = {"step": torch.zeros((), dtype=torch.float32)}
         for name in ("exp_avg", "exp_avg_sq"):
@@ -71,8 +73,7 @@ class LeanAdamW(Optimizer):
                 state[name] = torch.zeros_like(parameter, dtype=torch.uint8, requires_grad=False)
                 state[f"{name}_scale"] = _scales(parameter)
             elif self._moments == "offloaded":
-                pinned = parameter.is_cuda
-                state[name] = torch.zeros(parameter.shape, dtype=torch.float32, pin_memory=pinned)
+                state[name] = host.zeros(parameter.shape)
             else:
                 state[name] = torch.zeros_like(parameter, dtype=torch.float32, requires_grad=False)
         if self._rounding == "kahan" and parameter.dtype == torch.bfloat16:

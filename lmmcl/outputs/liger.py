@@ -61,8 +61,8 @@ def cross_entropy_with_slopes(logits: Tensor, labels: Tensor) -> tuple[Tensor, T
         predicted_tokens_ptr=None,
         predicted_tokens_stride=0,
         n_cols=words,
-        n_non_ignore=tokens,
-        sum_non_ignore_weight=tokens,
+        n_non_ignore=1,  # without a reduction nobody reads them, and for other numbers it would be compiled again
+        sum_non_ignore_weight=1,
         ignore_index=-100,
         weight_sum=0.0,
         lse_square_scale=0.0,

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import is_flash_attn_2_available
 
-from lmmcl.attention import FLASH, attention_for
+from lmmcl.building.attention import FLASH, attention_for
 from lmmcl.loading import Checkpoint
 from tests.benchmarks.contestants import Work, collate, read_rows
 from tests.benchmarks.vocabulary import Shape, write_checkpoint, write_samples

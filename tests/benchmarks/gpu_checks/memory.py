@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 
-from lmmcl.frozen_linear import hold_in_bits, unpacked
+from lmmcl.building.frozen_linear import hold_in_bits, unpacked
 from lmmcl.optim.lean_adamw import LeanAdamW
 
 SHAPE, STEPS, LR = (3_584, 18_944), 20, 1e-4

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.utils import is_flash_attn_2_available
 
-from lmmcl.compiled_layers import compile_layers
+from lmmcl.building.compiled_layers import compile_layers
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.collate import Collator
 from lmmcl.data.batches.micro_batches import PADDED, Layout, MicroBatches
