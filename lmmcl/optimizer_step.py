@@ -11,6 +11,7 @@ from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.order import draw
 from lmmcl.data_parallel import share
 from lmmcl.losses import cross_entropy
+from lmmcl.mitigation import Mitigation
 from lmmcl.optim.optimizer import clip_by_norm, clip_by_value
 from lmmcl.parallel.strategy import FSDP2Strategy
 from lmmcl.window import JoinedSets, Window, apply_weight_penalties
@@ -54,7 +55,8 @@ class OptimizerStep:
             mitigation.before_forward(module, batch)
         everywhere = any(mitigation.positions == "all" for mitigation in mitigations)
         outputs = module.token_outputs(batch, everywhere=everywhere)
-        losses = outputs.map(cross_entropy)
+        terms_follow = any(type(one).token_loss is not Mitigation.token_loss for one in mitigations)
+        losses = outputs.map(cross_entropy, last=not terms_follow)
         terms = {"loss": self._window.summed(losses, outputs.samples, batch, self.joined)}
         for mitigation in mitigations:
             extra = mitigation.token_loss(module, batch, outputs)
@@ -76,24 +78,23 @@ class OptimizerStep:
         sharded = isinstance(trainer.strategy, FSDP2Strategy)
         return self._window.means(penalties, sharded, trainer.global_step + 1)
 
-    def clip(self, most: float | None, algorithm: str | None) -> Tensor | None:
-        """Clips the gradients; collective where they are sharded.
+    def clip(self, most: float | None, algorithm: str | None) -> Tensor:
+        """Clips the gradients, and looks at whether they are finite; collective where they are sharded.
 
         Args:
             most: None or 0 leaves them as they are.
             algorithm: ``value``, or by their norm.
 
         Returns:
-            Their norm before, a scalar, where it was looked at.
+            Their norm before, a scalar.
         """
         parameters = self._module.trained_parameters().values()
-        if algorithm == "value":
-            # Not Lightning's clip_gradients, which refuses a fused optimizer under bf16-mixed for fp16's sake.
-            if most:
-                clip_by_value(parameters, most)
-            return None
-        norm = clip_by_norm(parameters, most)
+        by_value = algorithm == "value"
+        norm = clip_by_norm(parameters, None if by_value else most)
         self._window.watch(norm, self._module.trainer.global_step + 1)
+        if by_value and most:
+            # Not Lightning's clip_gradients, which refuses a fused optimizer under bf16-mixed for fp16's sake.
+            clip_by_value(parameters, most)
         return norm
 
     def check_finite(self) -> None:

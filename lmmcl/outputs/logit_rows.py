@@ -44,7 +44,7 @@ def rows_at_once(device: torch.device, vocabulary: int) -> int:
 
 
 def over_rows(
-    function: TokenFunction, logits: Tensor, columns: Sequence[Tensor], gradient: bool
+    function: TokenFunction, logits: Tensor, columns: Sequence[Tensor], gradient: bool, over: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """A function's results, (rows,) or (rows, n), and with ``gradient`` the derivative of each by its row of logits.
 
@@ -55,6 +55,7 @@ def over_rows(
         logits: (rows, vocabulary).
         columns: tensors (rows, ...) that the function gets beside them.
         gradient: whether the derivative is wanted, too; results must then be (rows,).
+        over: write the derivatives over the logits, which nobody reads again.
 
     Returns:
         results without a gradient; the derivatives (rows, vocabulary) in the dtype of the logits, or None.
@@ -65,7 +66,7 @@ def over_rows(
     if gradient and isinstance(function, FusedFunction) and function.usable(logits):
         return function.with_slopes(logits.detach(), *columns)
     size = rows_at_once(logits.device, logits.shape[-1])
-    slopes = torch.empty_like(logits) if gradient else None
+    slopes = (logits.detach() if over else torch.empty_like(logits)) if gradient else None
     found = []
     for start in range(0, max(1, len(logits)), size):
         part = logits.detach()[start : start + size].requires_grad_(gradient)
@@ -106,17 +107,18 @@ def _leaves(tensor: Tensor) -> list[Tensor]:
 
 
 class RowFunction(torch.autograd.Function):
-    """``RowFunction.apply(logits, function, *columns)`` is ``function(logits, *columns)``, (rows,).
+    """``RowFunction.apply(logits, function, over, *columns)`` is ``function(logits, *columns)``, (rows,).
 
     What is kept for the backward pass are the derivatives, as large as the logits and in their dtype: for a loss in
-    fp32 of logits in bf16 a fifth of what autograd holds at its peak, and each number is touched once.
+    fp32 of logits in bf16 a fifth of what autograd holds at its peak, and each number is touched once. With ``over``
+    they lie where the logits lay: those must be nobody else's.
     """
 
     @staticmethod
     @override
-    def forward(ctx: Any, logits: Tensor, function: TokenFunction, *columns: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, function: TokenFunction, over: bool, *columns: Tensor) -> Tensor:
         """See `over_rows`."""
-        values, slopes = over_rows(function, logits, columns, gradient=ctx.needs_input_grad[0])
+        values, slopes = over_rows(function, logits, columns, ctx.needs_input_grad[0], over)
         ctx.save_for_backward(slopes)
         ctx.columns = len(columns)
         return values
@@ -127,7 +129,7 @@ class RowFunction(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Each row's derivative times what is upstream of its result."""
         (slopes,) = ctx.saved_tensors
-        return scaled(slopes, upstream), None, *[None] * ctx.columns
+        return scaled(slopes, upstream), None, None, *[None] * ctx.columns
 
 
 class HeadFunction(torch.autograd.Function):
@@ -193,9 +195,17 @@ def with_logits(columns: Sequence[Tensor], heads: Sequence[Callable[[Tensor], Te
 
 
 def scaled(slopes: Tensor, factors: Tensor) -> Tensor:
-    """Rows times factors (rows,) in fp32, rounded once to the dtype of the rows; a few rows at a time."""
-    found = torch.empty_like(slopes)
+    """Rows times factors (rows,) in fp32, rounded once to the dtype of the rows; a few rows at a time.
+
+    In a backward pass that keeps nothing for another one (``retain_graph``) they are scaled in place.
+    """
+    found = torch.empty_like(slopes) if _keeps_graph() else slopes
     size = rows_at_once(slopes.device, slopes.shape[-1])
     for start in range(0, len(slopes), size):
         found[start : start + size] = slopes[start : start + size] * factors[start : start + size, None]
     return found
+
+
+def _keeps_graph() -> bool:
+    """Whether the backward pass that is running may be followed by another one, as torch's compiler asks, too."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()

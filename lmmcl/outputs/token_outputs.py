@@ -53,7 +53,13 @@ class TokenOutputs:
     def __len__(self) -> int:
         return int(self.labels.numel())
 
-    def map(self, function: TokenFunction, *others: "TokenOutputs", beside: Sequence[Tensor] = ()) -> Tensor:
+    def map(
+        self,
+        function: TokenFunction,
+        *others: "TokenOutputs",
+        beside: Sequence[Tensor] = (),
+        last: bool = False,
+    ) -> Tensor:
         """Applies a function of logits to every token without holding more than a chunk of logits.
 
         Where a gradient is asked for, that of the function is taken at once, row by row, and scaled in the backward
@@ -65,6 +71,7 @@ class TokenOutputs:
                 (rows, n).
             others: outputs of other weights at the same tokens; their logits follow the labels, without a gradient.
             beside: tensors (tokens, ...) that the function gets as many rows of, too.
+            last: no other function follows, so that logits need not be kept; one that does makes them again.
 
         Returns:
             the function's results for all tokens, in their order.
@@ -75,7 +82,11 @@ class TokenOutputs:
         heads = [other.head for other in others]
         columns = (self.labels, *(other.hidden for other in others), *beside)
         if len(self) <= size:
-            return _of_rows(function, self._kept_logits(), with_logits(columns, heads))
+            mine = last and not self._logits  # else another function has seen them, and may need them
+            logits = self._kept_logits()
+            if last:
+                self._logits.clear()
+            return _of_rows(function, logits, with_logits(columns, heads), over=mine)
         if self.frozen and self.hidden.requires_grad and torch.is_grad_enabled():
             return HeadFunction.apply(self.hidden, self.head, function, size, heads, *columns)  # type: ignore[no-any-return, no-untyped-call]  # torch's apply is untyped
 
@@ -104,13 +115,15 @@ def _forget(outputs: TokenOutputs | None) -> None:
         outputs._logits.clear()
 
 
-def _of_rows(function: TokenFunction, logits: Tensor, columns: Sequence[Tensor]) -> Tensor:
-    """A function of logits and other columns, a few rows at a time."""
+def _of_rows(
+    function: TokenFunction, logits: Tensor, columns: Sequence[Tensor], over: bool = False
+) -> Tensor:
+    """A function of logits and other columns, a few rows at a time; ``over``: see `over_rows`."""
     if not (logits.requires_grad and torch.is_grad_enabled()):
         return over_rows(function, logits, columns, gradient=False)[0]
     if len(logits) <= rows_at_once(logits.device, logits.shape[-1]):
         return function(logits, *columns)
-    return RowFunction.apply(logits, function, *columns)  # type: ignore[no-any-return, no-untyped-call]  # torch's apply is untyped
+    return RowFunction.apply(logits, function, over, *columns)  # type: ignore[no-any-return, no-untyped-call]  # torch's apply is untyped
 
 
 class AnswerHook:

@@ -14,22 +14,27 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import lightning.pytorch as pl
 import torch
 import transformers
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from PIL import Image
+from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback, TrainingArguments
 from typing_extensions import override
 
 import lmmcl.callbacks
 from lmmcl import ContinualLMM, TaskSequenceDataModule
+from lmmcl.run.saver import Saver
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.recipe import Recipe
 from tests.benchmarks.fresh_process import Memory, answer
@@ -73,8 +78,14 @@ class Work:
 
 @dataclass
 class Watch:
-    """Notes when each optimizer step ended, and the peak of memory until then."""
+    """Notes when each optimizer step ended, and the peak of memory until then.
 
+    Args:
+        until: steps after which a GPU is waited for, so that the clock is right there; between them the host may
+            prepare a batch while the GPU computes.
+    """
+
+    until: Collection[int]
     ends: list[float] = field(default_factory=list)
     worked: list[float] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
@@ -82,7 +93,7 @@ class Watch:
 
     def tick(self) -> None:
         """A step ended."""
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and len(self.ends) + 1 in self.until:
             torch.cuda.synchronize()
         self.peak = self.memory.peak()
         self.ends.append(time.perf_counter())
@@ -114,13 +125,38 @@ def ordered_rows(work: Work) -> list[dict[str, Any]]:
     return [rows[chosen[position].id] for window in data.loader(0, 1).data.windows for position in window]
 
 
+class _Measured(Exception):  # noqa: N818 - no error
+    """All steps are done."""
+
+
 class _Clock(Callback):
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    """Ticks at every step, keeps its loss, and ends a fit that need not write what it learned."""
+
+    def __init__(self, watch: Watch, total: int) -> None:
+        self.losses: list[Tensor | float] = []
+        self._watch, self._total = watch, total
 
     @override
-    def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any) -> None:
         self._watch.tick()
+        self.losses.append(pl_module.numbers["loss"])
+        if len(self.losses) == self._total and torch.cuda.is_available():
+            raise _Measured
+
+
+@contextmanager
+def _nothing_written() -> Iterator[None]:
+    """On a GPU: neither checkpoints nor stages, which fill a disk; the rivals save nothing either."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    with (
+        mock.patch("lmmcl.sequence.driver.check_disk"),
+        mock.patch.object(Saver, "start"),
+        mock.patch.object(SingleDeviceStrategy, "teardown"),  # moves the model to the host
+        suppress(_Measured),
+    ):
+        yield
 
 
 class _TrainerClock(TrainerCallback):
@@ -144,20 +180,20 @@ def ours(work: Work, watch: Watch) -> list[float]:
         optimizer=work.optimizer,
         checkpoint_every_n_steps=work.total + 1,
     )
+    clock = _Clock(watch, work.total)
     trainer = pl.Trainer(
         accelerator="auto",
         devices=1,
         precision="bf16-mixed",
         gradient_clip_val=1.0,
-        callbacks=[*(getattr(lmmcl.callbacks, name)() for name in work.with_), _Clock(watch)],
+        callbacks=[*(getattr(lmmcl.callbacks, name)() for name in work.with_), clock],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, data_of(work))
-    lines = (Path(work.out) / "logs" / "metrics.csv").read_text().splitlines()
-    column = lines[0].split(",").index("loss")
-    return [float(line.split(",")[column]) for line in lines[1:]]
+    with _nothing_written():
+        trainer.fit(module, data_of(work))
+    return [float(loss) for loss in clock.losses]
 
 
 def _arguments(work: Work) -> dict[str, Any]:
@@ -269,11 +305,12 @@ def compete(name: str, **work: Any) -> dict[str, float]:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     if name == "TRL":
         import trl  # noqa: F401  # before the memory is counted
-    watch = Watch()
-    losses = WAYS[name](Work(**work), watch)
+    todo = Work(**work)
+    watch = Watch((todo.warm_up, todo.total))
+    losses = WAYS[name](todo, watch)
     return {
-        "speed": watch.samples_per_second(Work(**work)),
-        "work": watch.samples_per_processor_second(Work(**work)),
+        "speed": watch.samples_per_second(todo),
+        "work": watch.samples_per_processor_second(todo),
         "peak": watch.peak,
         "loss": statistics.mean(losses[-AVERAGED:]),
     }

@@ -3,9 +3,11 @@
 For each recipe, one fit in which every other step has a teacher: a step with it over the step before, without, is
 to stay (median) below 1.05 × (1 + teacher's operations / plain step's operations), both counted by torch while
 they run; what the student's forward takes over from the teacher's is not counted twice. Two fits, in a process
-each, with and without: the extra peak of resident memory is to stay below 1.1 times the bytes of what trains. Then
-the way a textbook has it (a second whole model, logits at every position), on the model of
-`tests.benchmarks.training` whose vocabulary is 152,064 words: `LwF` is to be 1.5 times as fast at 0.6 of the memory.
+each, with and without: what torch holds at its peak is to be more by at most 1.1 times the bytes of what trains. It
+is counted block by block, and comes out the same in every run; beside it stands the difference of two peaks of resident
+memory, which moves by a tenth or two with what the C library keeps of freed blocks. Then the way a textbook has it
+(a second whole model, logits at every position), on the model of `tests.benchmarks.training` whose vocabulary is
+152,064 words: `LwF` is to be 1.5 times as fast at 0.6 of the memory.
 
     python -m tests.benchmarks.lwf_step [--recipes sa_proj,mlp_gate_up,llm,full] [--steps 12] [--rounds 3]
 """
@@ -32,7 +34,7 @@ from lmmcl import ContinualLMM
 from lmmcl.callbacks import LwF
 from lmmcl.data.batches.batch import Batch
 from tests.benchmarks.contestants import LR, Work, collate, data_of, fp32_model, read_rows
-from tests.benchmarks.fresh_process import Memory, answer, run_fresh
+from tests.benchmarks.fresh_process import Allocated, Memory, answer, run_fresh
 from tests.benchmarks.machine import machine
 from tests.benchmarks.vocabulary import Shape, write_checkpoint, write_samples
 
@@ -40,6 +42,8 @@ RECIPES = ("sa_proj", "mlp_gate_up", "llm", "full")
 TRUNK, VOCABULARY = Shape(1_000, width=512, layers=8), Shape(152_064)
 BATCH, WARM_UP = 8, 4
 SAME_LENGTH = ((8, 8), (2, 2))
+COUNTED = {"warm_up": 1, "steps": 2}
+"""Steps whose blocks are counted: the first makes the moments, the others are alike."""
 
 
 class EverySecondStep(LwF):
@@ -108,6 +112,22 @@ class Watched(pl.Callback):
         return (len(self.ends) - WARM_UP) / (self.ends[-1] - self.ends[WARM_UP - 1])
 
 
+class Counted(pl.Callback):
+    """What torch held at most until the last step ended, from when this was made."""
+
+    def __init__(self, work: Work) -> None:
+        self._last = work.total - 1
+        self._allocated = Allocated()
+        self.peak = 0
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == self._last:
+            self.peak = self._allocated.end()
+
+
 def fit(work: Work, callbacks: Sequence[pl.Callback]) -> ContinualLMM:
     """One task, with `ContinualLMM`."""
     module = ContinualLMM(work.model, recipe=work.recipe, lr=LR, run=work.out)
@@ -151,11 +171,12 @@ def textbook(work: Work, watched: Watched) -> None:
         watched.tick()
 
 
-def measure(way: str, **settings: Any) -> Mapping[str, float]:
+def measure(way: str, count: bool = False, **settings: Any) -> Mapping[str, float]:
     """One fit in this process.
 
     Args:
         way: ``alternating``, ``plain``, ``LwF`` or ``textbook``.
+        count: with ``plain`` and ``LwF``, count what torch allocates, which takes time.
         settings: of `Work`.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -166,13 +187,27 @@ def measure(way: str, **settings: Any) -> Mapping[str, float]:
         pairs = zip(*every.seconds, strict=True)
         plain, taught = every.operations
         return {"ratio": statistics.median(b / a for a, b in pairs), "bound": 1.05 * taught / plain}
+    teacher = [LwF()] if way == "LwF" else []
+    if count:
+        counted = Counted(work)
+        module = fit(work, [counted, *teacher])
+        return {"peak": counted.peak, "trained": _bytes(module)}
     watched = Watched(Memory())
     if way == "textbook":
         textbook(work, watched)
         return {"speed": watched.per_second(), "peak": watched.peak}
-    module = fit(work, [watched, *([LwF()] if way == "LwF" else [])])
-    trained = sum(p.numel() * p.element_size() for p in module.trained_parameters().values())
-    return {"speed": watched.per_second(), "peak": watched.peak, "trained": trained}
+    module = fit(work, [watched, *teacher])
+    return {"speed": watched.per_second(), "peak": watched.peak, "trained": _bytes(module)}
+
+
+def _bytes(module: ContinualLMM) -> int:
+    """What trains."""
+    return sum(p.numel() * p.element_size() for p in module.trained_parameters().values())
+
+
+def extra(found: Mapping[str, Mapping[str, float]]) -> float:
+    """How much higher LwF's peak is than a plain fit's, over the bytes that train."""
+    return (found["LwF"]["peak"] - found["plain"]["peak"]) / found["plain"]["trained"]
 
 
 def median_of(ways: Sequence[str], work: Mapping[str, Any], rounds: int) -> dict[str, dict[str, float]]:
@@ -205,14 +240,17 @@ def main() -> None:
             count = (WARM_UP + arguments.steps) * BATCH * 3 // 2
             rows.append(str(write_samples(folder / f"{name}-rows", shape, count, lengths=SAME_LENGTH)))
         common = {"steps": arguments.steps, "warm_up": WARM_UP, "batch": BATCH}
-        print("| recipe | LwF step / plain step | bound | extra memory / bytes that train (at most 1.1) |")
-        print("|---|---|---|---|")
+        print(
+            "| recipe | LwF step / plain step | bound | extra memory / what trains (at most 1.1) | resident |"
+        )
+        print("|---|---|---|---|---|")
         for recipe in arguments.recipes.split(","):
             work = {"model": models[0], "rows": rows[0], "recipe": recipe, **common}
             found = median_of(["alternating", "plain", "LwF"], work, arguments.rounds)
             one = found["alternating"]
-            extra = (found["LwF"]["peak"] - found["plain"]["peak"]) / found["plain"]["trained"]
-            print(f"| {recipe} | {one['ratio']:.3f} | {one['bound']:.3f} | {extra:.2f} |", flush=True)
+            counted = median_of(["plain", "LwF"], {**work, **COUNTED, "count": True}, 1)
+            memory = f"{extra(counted):.3f} | {extra(found):.2f}"
+            print(f"| {recipe} | {one['ratio']:.3f} | {one['bound']:.3f} | {memory} |", flush=True)
         work = {"model": models[1], "rows": rows[1], "recipe": "sa_proj", **common, "steps": 4}
         found = median_of(["LwF", "textbook"], work, arguments.rounds)
         ours, theirs = found["LwF"], found["textbook"]

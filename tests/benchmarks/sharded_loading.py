@@ -24,7 +24,8 @@ from torch.distributed.fsdp import fully_shard
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import logging
 
-from lmmcl.loading import Checkpoint, hold_masters
+from lmmcl.building.masters import hold_masters
+from lmmcl.loading import Checkpoint
 from lmmcl.parallel.shard_loading import fill_, load_once, take_values
 from lmmcl.parallel.strategy import settle
 from lmmcl.structure.anatomy import Anatomy

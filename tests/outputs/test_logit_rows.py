@@ -30,7 +30,7 @@ def test_values_and_derivatives_are_those_of_the_whole(dtype: torch.dtype) -> No
 
     expected = both(given, LABELS, teacher)
     (slopes,) = torch.autograd.grad(expected, given, upstream)
-    found = RowFunction.apply(given, both, LABELS, teacher)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    found = RowFunction.apply(given, both, False, LABELS, teacher)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert torch.equal(found, expected)
     (again,) = torch.autograd.grad(found, given, upstream)
     assert again.dtype == dtype

@@ -19,15 +19,9 @@ from lmmcl.outputs.forward import AnswerForward
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.recipe import Recipe
 from lmmcl.weights import parameters_of
-from tests.tiny import tiny_checkpoint
 from tests.toy import ToySource
 
 TOWER = "model.vision_tower"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 class Student:
@@ -71,9 +65,9 @@ class Student:
 
 
 @pytest.fixture(scope="module")
-def batches(checkpoint: Path) -> list[Batch]:
+def batches(tiny: Path) -> list[Batch]:
     rows: list[Row] = list(ToySource(0, text=True).split("train"))
-    collator = Collator(Checkpoint(str(checkpoint)).processor(), None)
+    collator = Collator(Checkpoint(str(tiny)).processor(), None)
     return [collator.train(rows[i : i + 3]) for i in (0, 3)]
 
 
@@ -83,16 +77,16 @@ def equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
 
 @pytest.mark.parametrize(("recipe", "passes"), [("sa_proj", 2), ("llm", 2), ("projector", 2), ("full", 4)])
 def test_what_is_frozen_runs_once_and_all_find_the_same(
-    recipe: str, passes: int, checkpoint: Path, batches: list[Batch]
+    recipe: str, passes: int, tiny: Path, batches: list[Batch]
 ) -> None:
-    sharing, apart = Student(checkpoint, recipe), Student(checkpoint, recipe, shares=False)
+    sharing, apart = Student(tiny, recipe), Student(tiny, recipe, shares=False)
     for batch in batches:
         assert equal(sharing.step(batch), apart.step(batch))
     assert (sharing.passes, apart.passes) == (passes, 4)
 
 
-def test_a_teacher_with_another_tower_runs_it_itself(checkpoint: Path, batches: list[Batch]) -> None:
-    sharing, apart = Student(checkpoint, "sa_proj"), Student(checkpoint, "sa_proj", shares=False)
+def test_a_teacher_with_another_tower_runs_it_itself(tiny: Path, batches: list[Batch]) -> None:
+    sharing, apart = Student(tiny, "sa_proj"), Student(tiny, "sa_proj", shares=False)
     for student in (sharing, apart):
         name = student.anatomy.vision[3]
         student.teacher[name] = parameters_of(student.model)[name].detach() * 1.5
@@ -116,26 +110,26 @@ def _adapt(tower: Any) -> None:
 
 @pytest.mark.parametrize("change", [_drop, _normalise, _adapt])
 def test_a_tower_that_trains_otherwise_or_has_adapters_is_not_shared(
-    change: Callable[[Any], object], checkpoint: Path, batches: list[Batch]
+    change: Callable[[Any], object], tiny: Path, batches: list[Batch]
 ) -> None:
     found = []
     for shares in (True, False):
         torch.manual_seed(0)
-        student = Student(checkpoint, "sa_proj", shares, change)
+        student = Student(tiny, "sa_proj", shares, change)
         found.append(student.step(batches[0]))
         assert student.passes == 2
     assert equal(*found)
 
 
-def test_several_teachers_and_their_student_share_one_pass(checkpoint: Path, batches: list[Batch]) -> None:
-    student = Student(checkpoint, "sa_proj")
+def test_several_teachers_and_their_student_share_one_pass(tiny: Path, batches: list[Batch]) -> None:
+    student = Student(tiny, "sa_proj")
     student.forwards.token_outputs(batches[0], weights=student.teacher)
     student.step(batches[0])
     assert student.passes == 1
 
 
-def test_another_batch_gets_features_of_its_own(checkpoint: Path, batches: list[Batch]) -> None:
-    student, apart = Student(checkpoint, "sa_proj"), Student(checkpoint, "sa_proj", shares=False)
+def test_another_batch_gets_features_of_its_own(tiny: Path, batches: list[Batch]) -> None:
+    student, apart = Student(tiny, "sa_proj"), Student(tiny, "sa_proj", shares=False)
     student.forwards.token_outputs(batches[0], weights=student.teacher)
     with torch.no_grad():
         mine, other = (one.forwards.token_outputs(batches[1]).hidden for one in (student, apart))
@@ -143,10 +137,8 @@ def test_another_batch_gets_features_of_its_own(checkpoint: Path, batches: list[
     assert student.passes == 2
 
 
-def test_nothing_is_held_behind_the_students_forward_or_the_batch(
-    checkpoint: Path, batches: list[Batch]
-) -> None:
-    student = Student(checkpoint, "sa_proj")
+def test_nothing_is_held_behind_the_students_forward_or_the_batch(tiny: Path, batches: list[Batch]) -> None:
+    student = Student(tiny, "sa_proj")
     shared = student.forwards._shared
     assert shared is not None
     student.step(batches[0])
@@ -160,8 +152,8 @@ def test_nothing_is_held_behind_the_students_forward_or_the_batch(
     assert shared._held is None
 
 
-def test_features_that_were_written_into_are_not_given(checkpoint: Path, batches: list[Batch]) -> None:
-    student, apart = Student(checkpoint, "sa_proj"), Student(checkpoint, "sa_proj", shares=False)
+def test_features_that_were_written_into_are_not_given(tiny: Path, batches: list[Batch]) -> None:
+    student, apart = Student(tiny, "sa_proj"), Student(tiny, "sa_proj", shares=False)
     student.forwards.token_outputs(batches[0], weights=student.teacher)
     shared = student.forwards._shared
     assert shared is not None and shared._held is not None

@@ -115,6 +115,39 @@ def test_several_terms_share_one_product_and_its_gradient(head: nn.Linear) -> No
     assert products(head, tokens=10, chunk=10, terms=3).count == (3 if learns else 2)
 
 
+def test_derivatives_take_the_memory_of_the_logits_of_the_last_function_and_change_no_byte(
+    head: nn.Linear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmmcl.outputs.logit_rows, "_AT_ONCE", {"cpu": 14})
+    learned = [p for p in head.parameters() if p.requires_grad]
+    upstream = torch.rand(10)
+    products: list[Tensor] = []
+    head.register_forward_hook(lambda module, args, made: products.append(made.detach()))
+
+    def gradients(last: bool) -> list[Tensor]:
+        student = outputs(0, head)
+        found = student.map(cross_entropy, last=last)
+        # The second backward pass needs what the first one kept, and scales it in place.
+        kept = torch.autograd.grad(found, [student.hidden, *learned], upstream, retain_graph=True)
+        return [found, *kept, *torch.autograd.grad(found, [student.hidden, *learned], upstream)]
+
+    over, beside = gradients(last=True), gradients(last=False)
+    assert all(torch.equal(one, other) for one, other in zip(over, beside, strict=True))
+    assert not torch.equal(*products), "the logits are overwritten by their derivatives"
+
+
+def test_a_function_behind_the_last_one_and_one_before_it_find_the_logits(
+    head: nn.Linear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmmcl.outputs.logit_rows, "_AT_ONCE", {"cpu": 14})
+    student, plain = outputs(0, head), outputs(0, head)
+    found = [student.map(cross_entropy, last=last) for last in (False, True, True, False)]
+    expected = plain.map(cross_entropy)
+    assert all(torch.equal(one, expected) for one in found)
+    (gradient,) = torch.autograd.grad(torch.stack(found).sum(), student.hidden)
+    torch.testing.assert_close(gradient, 4 * torch.autograd.grad(expected.sum(), plain.hidden)[0])
+
+
 def test_logits_do_not_outlive_the_backward(head: nn.Linear) -> None:
     student = outputs(0, head)
     loss = student.map(cross_entropy).sum()
