@@ -19,7 +19,6 @@ from typing_extensions import override
 from lmmcl import ContinualLMM, Mitigation
 from lmmcl.cli import main
 from lmmcl.cli.entry import COMMANDS
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_trainer
 
 ROOT = Path(__file__).parents[1]
@@ -34,27 +33,22 @@ def snippet(first_line: str) -> str:
     return next(block for block in blocks("python") if block.startswith(first_line))
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
 def l2sp() -> type[Mitigation]:
     """The class of the walk-through, as its reader would import it."""
     module = types.ModuleType("mine")
-    exec(snippet("# callbacks/mine.py"), module.__dict__)
+    exec(snippet("# mine.py"), module.__dict__)
     found: type[Mitigation] = module.__dict__["L2SP"]
     assert issubclass(found, Mitigation)
     return found
 
 
 def test_a_mitigation_takes_less_than_thirty_lines() -> None:
-    assert len(snippet("# callbacks/mine.py").splitlines()) < 30
+    assert len(snippet("# mine.py").splitlines()) < 30
 
 
 def test_the_mitigation_of_the_walk_through_does_what_its_paper_says(
-    l2sp: type[Mitigation], checkpoint: Path, tmp_path: Path
+    l2sp: type[Mitigation], tiny: Path, tmp_path: Path
 ) -> None:
     logged: list[tuple[float, float]] = []
 
@@ -66,7 +60,7 @@ def test_the_mitigation_of_the_walk_through_does_what_its_paper_says(
             self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
         ) -> None:
             assert isinstance(pl_module, ContinualLMM)
-            base = type(pl_module.model).from_pretrained(checkpoint).state_dict()  # type: ignore[attr-defined]  # transformers
+            base = type(pl_module.model).from_pretrained(tiny).state_dict()  # type: ignore[attr-defined]  # transformers
             self.expected = sum(
                 float((p.detach() - base[n]).double().square().sum())
                 for n, p in pl_module.trained_parameters().items()
@@ -79,7 +73,7 @@ def test_the_mitigation_of_the_walk_through_does_what_its_paper_says(
             logged.append((float(trainer.callback_metrics["L2SP"]), 0.3 / 2 * self.expected))
 
     run = tmp_path / "run"
-    toy_trainer(callbacks=[l2sp(alpha=0.3), Reference()]).fit(toy_module(checkpoint, run), toy_data())  # type: ignore[call-arg]  # made by exec
+    toy_trainer(callbacks=[l2sp(alpha=0.3), Reference()]).fit(toy_module(tiny, run), toy_data())  # type: ignore[call-arg]  # made by exec
     assert len(logged) == 6
     assert logged[0] == (0.0, 0.0)
     assert logged[3] == (0.0, 0.0), "the second task trains other tensors, which have not moved yet"
@@ -88,25 +82,22 @@ def test_the_mitigation_of_the_walk_through_does_what_its_paper_says(
 
 
 def test_its_strength_zero_is_plain_fine_tuning_bit_for_bit(
-    l2sp: type[Mitigation], checkpoint: Path, tmp_path: Path
+    l2sp: type[Mitigation], tiny: Path, tmp_path: Path
 ) -> None:
     def fit(name: str, callbacks: list[Mitigation]) -> dict[str, Tensor]:
-        toy_trainer(callbacks=callbacks).fit(toy_module(checkpoint, tmp_path / name), toy_data())
+        toy_trainer(callbacks=callbacks).fit(toy_module(tiny, tmp_path / name), toy_data())
         return load_file(tmp_path / name / "stages" / "02-second" / "weights.safetensors")
 
     plain, off = fit("plain", []), fit("off", [l2sp(alpha=0.0)])  # type: ignore[call-arg]  # made by exec
     assert all(torch.equal(plain[name], off[name]) for name in plain)
 
 
-def test_the_mitigation_runs_from_yaml_out_of_the_readers_own_folder(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "callbacks").mkdir()
-    (tmp_path / "callbacks" / "mine.py").write_text(snippet("# callbacks/mine.py"))
-    callbacks = next(block for block in blocks("yaml") if "callbacks.mine.L2SP" in block)
+def test_the_mitigation_runs_from_yaml_out_of_the_readers_own_folder(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(snippet("# mine.py"))
+    callbacks = next(block for block in blocks("yaml") if "mine.L2SP" in block)
     config = {
         **yaml.safe_load(callbacks),
-        "model": {"path": str(checkpoint), "lr": 1e-3},
+        "model": {"path": str(tiny), "lr": 1e-3},
         "data": {
             "tasks": [{"task": "count", "max_train_samples": 16}],
             "held_out": ["chart"],
@@ -115,19 +106,18 @@ def test_the_mitigation_runs_from_yaml_out_of_the_readers_own_folder(
         "run": "run",
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    # A process of its own: this one has the repository's link of that name in its path.
+    # A process of its own, which finds the file by the folder it runs in.
     command = [sys.executable, "-m", "lmmcl", "fit", "--config", "mine.yaml"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     assert "L2SP" in (tmp_path / "run" / "logs" / "metrics.csv").read_text().splitlines()[0]
 
 
 def test_the_yaml_of_the_first_screen_has_the_keys_that_exist(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything but the 7-billion-parameter model and the user's files is real."""
     config = yaml.safe_load(next(block for block in blocks("yaml") if block.startswith("# lmmcl fit")))
-    checkpoint = tiny_checkpoint(tmp_path / "tiny")
-    config["model"]["path"] = str(checkpoint)
+    config["model"]["path"] = str(tiny)
     config["trainer"] |= {"strategy": "auto", "devices": 1, "accelerator": "cpu"}
     config["data"] |= {
         "tasks": [{"task": "count", "max_train_samples": 8}],
@@ -140,12 +130,10 @@ def test_the_yaml_of_the_first_screen_has_the_keys_that_exist(
     assert (tmp_path / "runs" / "first" / "summary.json").exists()
 
 
-def test_the_ten_lines_of_python_run(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ten_lines_of_python_run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = snippet("from lightning.pytorch import Trainer")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    code = code.replace('"mini"', repr(str(checkpoint)))
+    code = code.replace('"mini"', repr(str(tiny)))
     code = code.replace('tasks=["count", "clock"]', 'tasks=[{"task": "count", "max_train_samples": 8}]')
     code = code.replace("max_eval_samples=50", "max_eval_samples=4").replace(
         "Trainer(", "Trainer(enable_progress_bar=False, enable_model_summary=False, "

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import GenerationConfig
-from transformers.utils import GENERATION_CONFIG_NAME
-
 from lmmcl.audit.audit import Audit, Auditor, Verdict
 from lmmcl.errors import UserError
 from lmmcl.evaluation.summary import Estimate
-from lmmcl.export import CARD, PROVENANCE, SHARD
+from lmmcl.export.hub_folder import describe, save
 from lmmcl.loading import Checkpoint
 from lmmcl.provenance import without_paths
-from lmmcl.run.checkpoint import as_json
 from lmmcl.run.new_folder import check_new_folder, new_folder
 
 
@@ -64,13 +60,8 @@ def write_repaired(auditor: Auditor, audit: Audit, to: Path) -> Verdict:
     voice = auditor.two.voices["tuned"]
     with new_folder(to) as partial:
         model = auditor.speaker.as_stored(verdict.candidate)
-        # As in lmmcl.export: save_pretrained refuses generation settings that contradict each other.
-        model.generation_config = GenerationConfig()
-        model.save_pretrained(partial, max_shard_size=SHARD)
-        voice.generation.to_json_file(partial / GENERATION_CONFIG_NAME)
-        voice.fresh().save_pretrained(partial)
-        (partial / PROVENANCE).write_bytes(as_json(_lineage(audit, verdict)))
-        (partial / CARD).write_bytes(_card(audit, verdict).encode())
+        save(model, voice.generation, voice.fresh(), partial)
+        describe(partial, _lineage(audit, verdict), _card(audit, verdict))
     return verdict
 
 

@@ -88,7 +88,8 @@ def causes(verdict: Verdict) -> str:
     }
     counts = {why: sum(flip.cause == why for flip in lost) for why in meaning}
     told = ", ".join(f"{count} {meaning[why]} ({why})" for why, count in counts.items() if count)
-    return f"{len(lost)} answers went from right to wrong: {told.replace('unreadable (unreadable)', 'unreadable')}"
+    answers = "1 answer" if len(lost) == 1 else f"{len(lost)} answers"
+    return f"{answers} went from right to wrong: {told.replace('unreadable (unreadable)', 'unreadable')}"
 
 
 def some_flips(verdict: Verdict) -> Iterable[Text]:

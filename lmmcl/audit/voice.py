@@ -55,7 +55,7 @@ class Voice:
             "chat templates": template_of(processor),
             "tokenizers": processor.tokenizer.backend_tokenizer.to_str(),
             "image processors": _settings(getattr(processor, "image_processor", None)),
-            "end tokens": sorted(end_tokens(model, processor.tokenizer)),
+            "end tokens": sorted(end_tokens(model, processor)),
         }
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         hashes = ((name, _hash(value)) for name, value in parts.items())

@@ -33,7 +33,7 @@ def shares(everywhere: Tensor, answers: Tensor, samples: int) -> Tensor:
 
 
 class LwF(Mitigation):
-    """Adds λ τ² KL(teacher ‖ student) at the answer tokens, or at all positions.
+    """Adds λ τ² KL(teacher ‖ student) at the answer tokens, or at all positions; the teacher is the model before.
 
     Li and Hoiem, 2016, arXiv 1606.09282; a baseline of arXiv 2510.08564. The teacher is the model after the
     previous stage, the base model at the first. It shares the frozen tensors with the student: what it costs in

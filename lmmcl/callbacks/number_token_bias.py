@@ -182,9 +182,8 @@ class NumberTokenBias(StageCallback):
 
     def read(self, module: ContinualLMM) -> list[float]:
         """Mean of `class_bias` over steps, then samples; collective."""
-        tokenizer = getattr(module.processor, "tokenizer", module.processor)
         ids = torch.tensor(self._ids, device=module.device)
-        ends = torch.tensor(end_tokens(module.model, tokenizer), device=module.device)
+        ends = torch.tensor(end_tokens(module.model, module.processor), device=module.device)
         found: list[Tensor] = []
         with module.inference():
             for start in range(0, len(self._prompts), self.batch_size):

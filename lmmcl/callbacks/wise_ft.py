@@ -37,7 +37,7 @@ def best(alphas: Sequence[float], merits: Sequence[float]) -> int:
 
 
 class WiSEFT(Mitigation):
-    """θ ← α θ_previous + (1 − α) θ_new over the trained tensors, summed in fp32.
+    """θ ← α θ_previous + (1 − α) θ_new over the trained tensors: a mixture of the weights before and after the task.
 
     Wortsman et al., 2021, arXiv 2109.01903; after every stage as in arXiv 2510.08564. The next task starts from
     the merge. Both the weights before and after it get a row of the matrix.

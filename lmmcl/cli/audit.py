@@ -120,12 +120,19 @@ def _parser() -> CommandParser:
 
 def _check(words: Namespace) -> None:
     """Refuses what cannot be meant, and makes numbers of texts."""
+    for name, place in (("BASE", words.base), ("TUNED", words.tuned)):
+        if (Path(place) / "matrix.json").exists():
+            raise UserError(
+                f"{name}: {place} is the folder of a run: export the stage that you mean (lmmcl export {place} "
+                "--stage K --to DIR) and give that folder."
+            )
+    given = words.budget
     try:
-        words.budget = float(words.budget)
+        words.budget = float(given)
     except ValueError:
         words.budget = math.nan
     if not words.budget >= 0:
-        raise UserError("--budget must be a number of points from 0 (inf allows everything).")
+        raise UserError(f"--budget must be a number of points from 0 (inf allows everything), got {given!r}.")
     if not words.batch_size.isdecimal() or int(words.batch_size) < 1:
         raise UserError(f"--batch_size must be a whole number from 1, got {words.batch_size!r}.")
     words.batch_size = int(words.batch_size)

@@ -96,7 +96,7 @@ def _values() -> dict[str, list[str]]:
     from lmmcl.cli.keys import keys_of
     from lmmcl.data.parse import built_in_tasks
     from lmmcl.embedded import EMBEDDED
-    from lmmcl.export import DTYPES
+    from lmmcl.export.stage import DTYPES
     from lmmcl.structure.recipe import RECIPES
 
     tasks, callbacks, recipes = list(built_in_tasks()), lmmcl.callbacks.__all__, list(RECIPES)

@@ -14,6 +14,7 @@ from typing_extensions import override
 from lmmcl.callbacks import HeldOutEvaluation, LmmsEval
 from lmmcl.cli.quiet import quiet_libraries
 from lmmcl.cli.sequence_cli import SequenceCLI
+from lmmcl.cli.trainer_settings import DevicesMissingError
 from lmmcl.conflicts import check_conflicts
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
@@ -56,21 +57,21 @@ class ConfigParts(SequenceCLI):
         self.config_init = {
             "trainer": {**instantiated(config["trainer"] | {"callbacks": []}), "callbacks": self.callbacks}
         }
-        self.runner: Trainer | None = self._tried("trainer", self.instantiate_trainer, "warning")
+        self.runner: Trainer | None = self._tried("trainer", self.instantiate_trainer)
         if self.runner is not None:
             trainer = self.runner
             self._tried("trainer", lambda: check_trainer(trainer, fitting=True))
         else:
             self._tried("trainer", lambda: check_conflicts(self.callbacks))
 
-    def _tried(self, check: str, make: Any, level: Any = "failure") -> Any:
+    def _tried(self, check: str, make: Any) -> Any:
         """What a function makes; None, and a finding, where it refuses."""
         try:
             return make()
         except (UserError, ImportError, TypeError, ValueError) as error:
             text = " ".join(str(error).split())
             # A trainer for other devices than are here says nothing against the run.
-            missing = level == "warning" and "No supported" in text
+            missing = isinstance(error, DevicesMissingError)
             said = f"{text} Its devices are not here: the trainer is not checked." if missing else text
             self.faults.append(Finding("warning" if missing else "failure", check, "", said))
             return None

@@ -93,7 +93,7 @@ def _run(words: list[str]) -> int:
         print(f"lmmcl {__version__}")
         return 0
     if command not in COMMANDS:
-        near = get_close_matches(command, COMMANDS, n=1, cutoff=0.4)
+        near = get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
         raise UserError(
             f"there is no command {command!r}; {f'did you mean {near[0]}? ' if near else ''}"
             f"Commands are {', '.join(COMMANDS)}."

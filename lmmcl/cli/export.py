@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     words = parser.parse_args(list(arguments))
     quiet()
-    from lmmcl.export import export
+    from lmmcl.export.stage import export
 
     quiet_libraries()
     rounding = export(

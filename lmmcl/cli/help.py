@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from argparse import ArgumentParser, HelpFormatter
@@ -13,7 +14,7 @@ from typing_extensions import override
 import lmmcl.callbacks
 from lmmcl.cli.critical import HELP as CRITICAL_HELP
 from lmmcl.cli.entry import COMMANDS
-from lmmcl.cli.keys import TRAINER, Key, keys_of, sentence
+from lmmcl.cli.keys import TRAINER, Key, keys_of, plain
 from lmmcl.data.parse import built_in_tasks
 from lmmcl.structure.recipe import RECIPES
 
@@ -24,6 +25,21 @@ _OPTIONS = {
     "--print_config": "print the whole config that the other words give, defaults included, and leave.",
     "--debug": "show the traceback of an error.",
 }
+_OWN = {
+    "preflight": {
+        "--decode sample|all": "decode some of the pictures, or every one [sample].",
+        "--gpu_memory SIZE": "what one GPU has, such as 80GiB, where the run's GPUs are not here.",
+        "--time": "load the weights, time a few steps and say how long the run takes.",
+        "--show N": "print so many rows of each target with what is learned of them [1].",
+        "--json": "print the findings as JSON on the standard output, all else on the standard error.",
+    },
+    "validate": {
+        "--run RUN": "measure a stage of this run, with the run's own config; without it, the model of --config.",
+        "--stage K": "number of the stage, 0 for the base model [the last].",
+    },
+}
+"""Options of a command that are no keys of a config."""
+_EXIT = {"preflight": "Exit code 2: a check failed; each failure says what to change."}
 _GROUPS = {
     "": "the run",
     "model": "model: what is taught",
@@ -52,11 +68,12 @@ def sequence_help(parser: ArgumentParser, width: int | None = None) -> str:
     width = min(width or shutil.get_terminal_size().columns, 110)
     command = parser.prog.split()[-1]
     about = COMMANDS.get(command, "")
-    lines = [f"usage: {parser.usage}", "", *([f"{about[0].upper()}{about[1:]}."] if about else [])]
+    usage = textwrap.wrap(f"usage: {parser.usage}", width, subsequent_indent=" " * 7, break_on_hyphens=False)
+    lines = [*usage, "", *([f"{about[0].upper()}{about[1:]}."] if about else [])]
     lines += [*_wrapped("Every key of the YAML is an option, too: --model.lr 1e-5.", "", width)]
-    lines += [*_wrapped(CRITICAL_HELP, "", width), ""]
+    lines += [*_wrapped(_EXIT.get(command, CRITICAL_HELP), "", width), ""]
     lines += ["options:"]
-    for option, text in _OPTIONS.items():
+    for option, text in {**_OWN.get(command, {}), **_OPTIONS}.items():
         lines += [f"  {option}", *_wrapped(text, " " * 8, width)]
     keys = keys_of(parser)
     for group, title in _GROUPS.items():
@@ -74,11 +91,17 @@ def sequence_help(parser: ArgumentParser, width: int | None = None) -> str:
     lines += ["", "callbacks (--trainer.callbacks.help NAME says more; your own: module.Class):"]
     column = max(map(len, lmmcl.callbacks.__all__)) + 4
     for name in lmmcl.callbacks.__all__:
-        about_it = [*_wrapped(sentence(getattr(lmmcl.callbacks, name).__doc__ or ""), " " * column, width)]
+        about_it = [*_wrapped(_first_sentence(getattr(lmmcl.callbacks, name)), " " * column, width)]
         lines += [f"  {name}".ljust(column) + about_it[0].lstrip(), *about_it[1:]]
     for title, words in (("recipes", [*RECIPES, "last_N", "first_N_frozen"]), ("tasks", built_in_tasks())):
         lines += ["", f"{title}:", *_wrapped(", ".join(words), "  ", width)]
     return "\n".join(lines) + "\n"
+
+
+def _first_sentence(callback: type) -> str:
+    """What a callback does, by its docstring: a formula there is followed by what it means."""
+    text = plain((callback.__doc__ or "").strip().partition("\n\n")[0])
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
 
 
 def _last(key: Key) -> str:

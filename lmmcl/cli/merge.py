@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> None:
     """Merges folders and says what moved."""
     quiet()
-    from lmmcl.freed_memory import keep_freed_memory
+    from lmmcl.building.freed_memory import keep_freed_memory
     from lmmcl.merge.folders import check_target, merge_folders, provenance
     from lmmcl.merge.methods import SETTINGS, WITH_ROWS, method_of, said, settings_of
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from lmmcl.cli.unknown_key import hint, some, unknown_key
 from lmmcl.errors import UserError
 
 _TYPES = {
@@ -24,6 +26,7 @@ _MANY = {"int": "whole numbers", "float": "numbers", "str": "texts"}
 _UNION = re.compile(
     r"Does not validate against any of the Union.*?^Given value: [^\n]*", re.DOTALL | re.MULTILINE
 )
+_ENTRY = ("class_path", "init_args", "dict_kwargs")
 _SHORTEST = 300
 
 
@@ -48,14 +51,21 @@ def explain(message: str, keys: Sequence[str], classes: Sequence[type] = ()) -> 
         return f"{missing[0]} is missing: give it in the YAML or by --{missing[0]}."
     if found := re.search(r'Parser key "config":\s*File does not exist: (.+)', text):
         return f"--config: there is no file {found[1]}."
-    if found := re.search(r"argument (--\S+): expected one argument", text):
+    if found := re.search(r"argument (?:-\w/)?(--\S+): expected one argument", text):
         return f"{found[1]} needs a value behind it."
     if found := re.search(r'argument \w+ --> (\S+):|Linked "(.+?)" must be given via', text):
         return moved(found[1] or found[2])
     if text.startswith("Problems parsing config:"):
-        return f"--config: this is no valid YAML: {' '.join(text.split()[3:])}."
+        said = " ".join(text.split()[3:]).replace('in "<unicode string>",', "in")
+        tab = "; indent with spaces, not with tabs" if "cannot start any token" in said else ""
+        return f"--config: this is no valid YAML: {said}{tab}."
     if text.startswith("Unexpected config:"):
-        return "--config: a YAML must hold keys (model, data, trainer, run, seed), not a list or a text."
+        what = "it is empty" if text.partition(":")[2].strip() in ("", "None") else "not a list or a text"
+        return f"--config: a YAML must hold keys (model, data, trainer, run, seed), {what}."
+    if "codec can't decode" in text:
+        return f"--config: a YAML must be UTF-8 text ({text}); save it as UTF-8."
+    if found := re.search(r'Parser key "config": Path is not a file: (.+)', text):
+        return f"--config: {found[1]} is a folder; name a YAML in it."
     if found := re.search(r'Parser key "([^"]+)":.*Unable to load config [\'"](.*?)[\'"]', text, re.DOTALL):
         return f"{found[1]} must be a mapping of keys, got {found[2]!r}."
     key = found[1] if (found := re.match(r'(?:Parser|Configuration) key "([^"]+)"', text)) else "config"
@@ -70,28 +80,19 @@ def moved(key: str) -> str:
     )
 
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """``did you mean ...?`` with the nearest known word; empty where nothing is near."""
-    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" did you mean {near[0]}?" if near else ""
-
-
 def _unknown_word(found: dict[str, str], keys: Sequence[str]) -> str:
     if found["option"].startswith("--"):
         return _unknown_key(found, keys)
-    return f"{found['option']} is no option; give a YAML by --config FILE and its keys by --model.lr 1e-5 and the like."
+    word = found["option"]
+    if word.endswith((".yaml", ".yml")):
+        return f"{word} is no option; a YAML is given by --config {word}."
+    return f"{word} is no option; give a YAML by --config FILE and its keys by --model.lr 1e-5 and the like."
 
 
 def _unknown_key(found: dict[str, str], keys: Sequence[str]) -> str:
     option = found["option"].removeprefix("--").partition("=")[0]
     key = f"{found['group']}.{option}" if "group" in found else option
-    group, dot, name = key.partition(".")
-    groups = sorted({other.partition(".")[0] for other in keys})
-    if dot and group in groups:
-        names = [other.partition(".")[2] for other in keys if other.startswith(f"{group}.")]
-        near = hint(name.partition(".")[0], names)
-        return f"{group} has no key {name!r};{near or f' it has {_some(names)}.'}"
-    return f"there is no key {group!r};{hint(group, groups) or f' there are {_some(groups)}.'}"
+    return unknown_key(key, keys)
 
 
 def _in_class(text: str, key: str, classes: Sequence[type]) -> str | None:
@@ -103,31 +104,72 @@ def _in_class(text: str, key: str, classes: Sequence[type]) -> str | None:
         if unknown is None:
             return None
         near = hint(unknown[1], names)
-        return f"{key}: there is no {unknown[1]!r};{near} Known are {', '.join(names)}; your own is named module.Class."
+        where = "trainer.callbacks" if key == "config" else key  # of --trainer.callbacks.help
+        all_of_them = f"Known are {', '.join(names)}; your own is named module.Class."
+        return f"{where}: there is no {unknown[1]!r}{f';{near}' if near else '.'} {all_of_them}"
     path, rest = problem[1], problem[2].removeprefix("- ")
     name = path.rpartition(".")[2]
     if option := re.match(r"Option '([^']+)' is not accepted", rest):
         if name == "Callback":
-            word = option[1].partition(".")[0]
-            near = hint(word, ["class_path", "init_args"])
-            return (
-                f"{key}: an entry has the unknown key {word!r};{near} It may hold class_path and init_args."
-            )
+            return f"{key}: {_wrong_entry(option[1].partition('.')[0], text, names)}"
         known = _arguments(name, classes)
-        return f"{key}: {name} has no {option[1]!r};{hint(option[1], known) or f' it has {_some(known)}.'}"
+        return f"{key}: {name} has no {option[1]!r};{hint(option[1], known) or f' it has {some(known)}.'}"
     if inner := re.match(r'(?:Parser|Configuration) key "([^"]+)":\n?', rest):
         where = f"{key}: {name}.{inner[1]}"
         _, _, line = text[problem.start() :].partition(inner[0])
         union = _UNION.match(line.strip())  # what follows is about the list that the class stands in
         line = union[0] if union else line.strip().partition("\n")[0]
         return _wrong_type(line, where) or f"{where}: {_short(line)}"
-    return f"{key}: {path} cannot be used: {_short(rest.splitlines()[0])}."
+    return f"{key}: {path} cannot be used: {_short(rest.splitlines()[0]).rstrip('.')}.{_sought(path, rest)}"
+
+
+def _wrong_entry(word: str, text: str, names: Sequence[str]) -> str:
+    """An entry that holds more than ``class_path`` and ``init_args``, or names its class by a key."""
+    if word in names:
+        return f"{word} stands as a key; write {{class_path: {word}, init_args: {{...}}}}."
+    given = re.search(r"^Given value: (.+)$", text, re.MULTILINE)
+    for name, more in _loose_keys(given[1] if given else ""):
+        if not hint(more, ["init_args"]):
+            return (
+                f"{name} has {more!r} beside class_path; its arguments stand under init_args: "
+                f"{{class_path: {name}, init_args: {{{more}: ...}}}}."
+            )
+    near = hint(word, ["class_path", "init_args"])
+    return (
+        f"an entry has the unknown key {word!r}{f';{near}' if near else '.'} "
+        "It may hold class_path and init_args."
+    )
+
+
+def _loose_keys(given: str) -> Iterator[tuple[str, str]]:
+    """Class and key of what stands beside ``class_path`` in a list of classes, as jsonargparse prints it."""
+    try:
+        entries = ast.literal_eval(given)
+    except (ValueError, SyntaxError):
+        return
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and "class_path" in entry:
+            yield from ((str(entry["class_path"]), str(key)) for key in entry if key not in _ENTRY)
+
+
+def _sought(path: str, problem: str) -> str:
+    """Where a class of the user's own was looked for, if its module is missing."""
+    missing = re.search(r"No module named '([^']+)'", problem)
+    if missing is None or missing[1].partition(".")[0] != path.partition(".")[0]:
+        return ""
+    file = Path(*path.split(".")[:-1]).with_suffix(".py")
+    return f" A class of your own is looked for in the folder that the command runs in: {Path.cwd() / file}."
 
 
 def _wrong_type(text: str, key: str) -> str | None:
     value = re.search(r"(?:Got|Given) value: (.+)", text)
     if value is None:
         return None
+    if key == "ckpt_path":
+        return (
+            "ckpt_path must be last, which goes on with the run in its folder (the key run, or --run DIR), or null, "
+            f"got {value[1].strip()!r}."
+        )
     if key == "trainer.precision":
         return f"{key} must be bf16-mixed or 32-true, got {value[1].strip()!r}."
     forms = _subtypes(text)
@@ -173,11 +215,6 @@ def _form(kind: str) -> str | None:
 def _arguments(name: str, classes: Sequence[type]) -> list[str]:
     cls = next((cls for cls in classes if cls.__name__ == name), None)
     return [] if cls is None else [word for word in inspect.signature(cls).parameters if word != "self"]
-
-
-def _some(words: Sequence[str], most: int = 12) -> str:
-    names = list(dict.fromkeys(word.partition(".")[0] for word in words))
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _short(text: str) -> str:

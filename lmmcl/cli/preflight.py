@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from typing_extensions import override
 
 from lmmcl.cli.quiet import quiet
+from lmmcl.cli.words import wrong_value
 from lmmcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ _UNITS = {
 class _Words(ArgumentParser):
     @override
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ')}; lmmcl preflight --help lists all.")
+        plain = f"{message.removeprefix('argument ')}; lmmcl preflight --help lists all."
+        raise UserError(wrong_value(message) or plain)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -65,6 +67,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--show", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     own, words = parser.parse_known_args(list(arguments))
+    if own.show < 0:
+        raise UserError(f"--show must be a number of rows from 0, got {own.show}.")
     memory = None if own.gpu_memory is None else size_of(own.gpu_memory)
 
     from rich.console import Console

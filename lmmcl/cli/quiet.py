@@ -22,6 +22,8 @@ _CHATTER = (
 def quiet() -> None:
     """Sets log levels and warning filters for a command; call it before torch is imported."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():  # a bar in a file is a line for every step
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     for pattern in _CHATTER:
         warnings.filterwarnings("ignore", message=pattern)
     warnings.showwarning = _show

@@ -12,14 +12,15 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
-from yaml import safe_load as yaml_load
 
 import lmmcl.callbacks
 from lmmcl.callbacks import HeldOutEvaluation
 from lmmcl.cli.help import SequenceParser
-from lmmcl.cli.mistakes import explain, moved, user_error_in
+from lmmcl.cli.mistakes import explain, user_error_in
 from lmmcl.cli.quiet import quiet_libraries
 from lmmcl.cli.run_record import RunRecord
+from lmmcl.cli.trainer_settings import check_settings, refusal
+from lmmcl.cli.yaml_files import check_files
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.errors import UserError
 from lmmcl.model import ContinualLMM
@@ -37,8 +38,6 @@ DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 1,
 }
 """Where ours differ from Lightning's: the engine writes log and checkpoints itself."""
-
-_MOVED = ("model.run", "model.seed", "data.seed", "model.resume")
 
 
 class SequenceCLI(LightningCLI):
@@ -96,9 +95,10 @@ class SequenceCLI(LightningCLI):
         keys = list(parser.get_defaults().keys())
         try:
             self.config = parser.parse_args(args)
+            self.config["run"] = str(Path(self.config["run"]).expanduser())
             _refuse_redacted(self.config.as_dict())
-            for path in self.config["config"] or []:
-                _refuse_moved_keys(yaml_load(Path(str(path)).read_text()))
+            _refuse_single(self.config["trainer"]["callbacks"])
+            check_files([Path(str(path)) for path in self.config["config"] or []])
         except (ArgumentError, ValueError, TypeError) as error:
             raise self._explained(error, keys) from error
 
@@ -145,7 +145,7 @@ class SequenceCLI(LightningCLI):
         elif not any(isinstance(callback, SequenceNews) for callback in callbacks):
             callbacks.append(SequenceNews())
         callbacks.append(RunRecord(self._resolved(), Path(self.config["run"])))
-        _check_strategy(self.config_init["trainer"]["strategy"])
+        check_settings(self.config_init["trainer"])
         options: dict[str, Any] = {"callbacks": callbacks, **kwargs}
         if self.config_init["trainer"]["default_root_dir"] is None:
             options["default_root_dir"] = self.config[
@@ -155,16 +155,15 @@ class SequenceCLI(LightningCLI):
             return super().instantiate_trainer(**options)
         except UserError:
             raise
-        except (MisconfigurationException, ValueError) as error:
-            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise refusal(error, self.config_init["trainer"]) from error
 
 
-def _refuse_moved_keys(config: dict[str, Any]) -> None:
-    """What stands at the top of the YAML for all who need it would be overwritten there without a word."""
-    for key in _MOVED:
-        group, _, name = key.partition(".")
-        if name in (config.get(group) or {}):
-            raise UserError(moved(key))
+def _refuse_single(callbacks: Any) -> None:
+    """Lightning's type takes one callback outside a list, too; the sequence adds its own to a list."""
+    if callbacks is not None and not isinstance(callbacks, list):
+        name = callbacks["class_path"].rpartition(".")[2]
+        raise UserError(f"trainer.callbacks must be a list, got {name!r}; write [{name}].")
 
 
 def _refuse_redacted(given: Any, key: str = "") -> None:
@@ -180,18 +179,3 @@ def _refuse_redacted(given: Any, key: str = "") -> None:
             f"{key} holds {MARK}, as the YAML in a run's folder tells no secret: give the value again, in a YAML of "
             "your own or as an option behind it, or leave it to the environment."
         )
-
-
-def _check_strategy(strategy: Any) -> None:
-    """Refuses by name what Lightning would refuse for other reasons first."""
-    if (
-        isinstance(strategy, str)
-        and strategy not in ("auto", "fsdp2")
-        and not strategy.startswith(("ddp", "single_device"))
-    ):
-        reason = ""
-        if "fsdp" in strategy or "deepspeed" in strategy:
-            reason = (
-                " (FSDP1 refuses clipping by norm, DeepSpeed leaves the second task without an optimizer)"
-            )
-        raise UserError(f"trainer.strategy must be auto, ddp or fsdp2, got {strategy!r}{reason}.")

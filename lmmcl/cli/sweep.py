@@ -42,6 +42,8 @@ def run(arguments: Sequence[str]) -> None:
         )
     configs = [str(path) for path in words.config]
     folder = words.runs or Path("runs") / (words.config[0].stem if words.config else "sweep")
+    if (folder / "config.json").exists():
+        raise UserError(f"sweep: {folder} holds a run of its own; give another folder for these by --runs.")
     runs = planned([Axis.parse(text) for text in words.grid], configs, rest, folder)
     _refuse_secrets(runs)
     _check_all(runs)

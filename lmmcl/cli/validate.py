@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from lmmcl.cli.quiet import quiet
@@ -27,7 +28,8 @@ def run(arguments: Sequence[str]) -> int:
     given = _value(words, "--run")
     again = given is not None and "--config" not in words and "-c" not in words
     if again:
-        config = Path(str(given)) / "config.yaml"
+        given = str(Path(str(given)).expanduser())
+        config = Path(given) / "config.yaml"
         if not config.exists():
             raise UserError(
                 f"--run: {given} holds no run that lmmcl fit wrote; give its folder, or a YAML by --config."
@@ -42,7 +44,7 @@ def _measure(words: Sequence[str], run: Path | None, stage: int | None) -> int:
     from lmmcl.cli.critical import critical_exit_of_results
     from lmmcl.cli.sequence_cli import SequenceCLI
     from lmmcl.evaluation.predictions import PredictionStore
-    from lmmcl.stage_weights import StageWeights
+    from lmmcl.sequence.stage_weights import StageWeights
 
     cli = SequenceCLI(words, USAGE)
     name = "00-base"
@@ -76,7 +78,7 @@ def _take_stage(words: list[str]) -> tuple[list[str], int | None]:
 
 def _value(words: Sequence[str], option: str) -> str | None:
     """The value of ``--option value`` or ``--option=value``."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip_longest(words, words[1:]):
         name, equals, value = word.partition("=")
         if name == option:
             return value if equals else following

@@ -111,7 +111,10 @@ def method_of(method: str, settings: Settings, models: int) -> Merge:
         UserError: the method merges another number of models.
     """
     if method == "wise_ft" and models != 1:
-        raise UserError(f"--method wise_ft interpolates between the base and one tuned model, got {models}.")
+        raise UserError(
+            f"--method wise_ft interpolates between the base and one tuned model, got {models}; give one, or take "
+            "another method."
+        )
     if method == "dare":
         return lambda tensor: dare(tensor, settings["drop"], settings["weight"], int(settings["seed"]))
     return partial(_FUNCTIONS[method], **settings)

@@ -81,8 +81,8 @@ def _shared_pictures(trained: Sequence[_Place], measured: Sequence[_Place]) -> I
             "warning",
             "duplicates",
             task,
-            f"{len(rows):,} {part} rows show a picture that {other} trains on, under another question ({example}); "
-            "split by picture to measure unseen ones.",
+            f"{len(rows):,} {part} {'row shows' if len(rows) == 1 else 'rows show'} a picture that {other} trains on, "
+            f"under another question ({example}); split by picture to measure unseen ones.",
         )
 
 
@@ -96,7 +96,11 @@ def _twice(trained: Sequence[_Place]) -> Iterator[Finding]:
             twin = known.setdefault((task, *key), row)
             if twin is not row:
                 (same if twin.answer == row.answer else other).setdefault(task, []).append((twin, row))
-    for pairs, what in ((same, "stand twice"), (other, "ask the same and answer otherwise")):
+    for pairs, one, several in (
+        (same, "row stands twice", "rows stand twice"),
+        (other, "row asks the same and answers otherwise", "rows ask the same and answer otherwise"),
+    ):
         for task, rows in pairs.items():
             example = f"row {rows[0][0].id!r} and row {rows[0][1].id!r}"
-            yield Finding("warning", "duplicates", task, f"{len(rows):,} training rows {what} ({example}).")
+            what = one if len(rows) == 1 else several
+            yield Finding("warning", "duplicates", task, f"{len(rows):,} training {what} ({example}).")

@@ -35,7 +35,9 @@ def gold_fault(task: Task, row: Row, scored: bool) -> tuple[Level, str] | None:
             others = row.gold if several else [row.gold] if taught is None else []
             best = _best(task, row, [*said, *(str(other) for other in others)])
     except UserError as error:
-        return level, f"row {row.id!r}: {error}"
+        text = str(error)
+        more = ", or choose another scorer." if text.endswith("correct the row.") else ""
+        return level, f"row {row.id!r}: {text.removesuffix('.') + more if more else text}"
     except Exception as error:  # noqa: BLE001 - a user's own scorer may raise anything
         return level, (
             f"row {row.id!r}: its scorer raised {type(error).__name__} ({error}) at the gold answer {row.gold!r}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from lmmcl.frozen_linear import BLOCK
+from lmmcl.building.frozen_linear import BLOCK
 from lmmcl.mitigation import Mitigation, StageCallback, copied_elements
 from lmmcl.optim.trained_bytes import PLAIN, TrainedBytes
 from lmmcl.preflight.activations import Shape, generation_bytes, training_bytes

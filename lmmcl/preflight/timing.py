@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
+from lmmcl.building.masters import hold_masters
 from lmmcl.data.batches.order import subset
 from lmmcl.data.datamodule import TaskSequenceDataModule
 from lmmcl.data.task import Task
 from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
 from lmmcl.foreseen import foresee
-from lmmcl.loading import hold_masters
 from lmmcl.losses import cross_entropy
 from lmmcl.model import ContinualLMM
 from lmmcl.optim.optimizer import optimizer_of

@@ -16,7 +16,7 @@ __all__ = ["Part", "RecipeSpec", "nearest", "read_parts", "read_rates"]
 _SLICE = re.compile(r"(-?\d*):(-?\d*)")
 _KEYS = ("train", "layers", "lr")
 
-_Value = str | int | list[str | int] | dict[str, float]
+_Value = str | int | float | None | list[str | int] | dict[str, float]
 RecipeSpec = str | list[str | dict[str, _Value]] | dict[str, _Value] | list[Any] | dict[str, Any]
 """A recipe as YAML holds it. Spelt out because jsonargparse reads a text under ``Any`` as YAML once more: ``"12:"``
 would become a mapping. What does not fit is left to our own errors."""

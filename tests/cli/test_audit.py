@@ -118,7 +118,10 @@ def test_mistakes_are_one_line_with_the_way_out(broken: Broken, tmp_path: Path) 
     run = tmp_path / "run"
     for more, part in (
         (["--budget", "-1"], "--budget must be a number of points from 0"),
-        (["--budget", "much"], "--budget must be a number of points from 0"),
+        (
+            ["--budget", "much"],
+            "--budget must be a number of points from 0 (inf allows everything), got 'much'.",
+        ),
         (["--repair"], "--repair needs the folder to make: --to DIR"),
         (["--to", tmp_path / "x"], "add --repair"),
         (["--repair", "--to", broken.base], "which is read, hold one another"),

@@ -47,12 +47,49 @@ def config(tiny: Path, tmp_path: Path) -> Path:
         (["--model.schedule", "linear"], "model.schedule must be one of cosine, constant, got 'linear'."),
         (["--data.tasks", "count"], "data.tasks must be a list, got 'count'; write [count]."),
         (["--model.betas", "[0.9]"], "model.betas must be a list of 2, got '[0.9]'."),
-        (["--ckpt_path", "x.ckpt"], "ckpt_path must be last or null, got 'x.ckpt'."),
+        (
+            ["--ckpt_path", "x.ckpt"],
+            "ckpt_path must be last, which goes on with the run in its folder (the key run, or --run DIR), or null, "
+            "got 'x.ckpt'.",
+        ),
+        (["--data.lr", "3"], "data has no key 'lr'; did you mean model.lr?"),
+        (["--lr", "3"], "there is no key 'lr'; did you mean model.lr?"),
+        (["--learning_rate", "3"], "there is no key 'learning_rate'; did you mean model.lr?"),
+        (
+            ["--trainer.num_train_epochs", "3"],
+            "trainer has no key 'num_train_epochs'; did you mean data.tasks: [{task: ..., epochs: N}]?",
+        ),
+        (
+            ["--trainer.precision", "16-mixed"],
+            "trainer.precision: 16-mixed is refused: fp16 needs a loss scale, whose skipped steps a sequence cannot "
+            "repeat exactly. Use bf16-mixed or 32-true.",
+        ),
+        (["-c"], "--config needs a value behind it."),
+        (["seq.yaml"], "seq.yaml is no option; a YAML is given by --config seq.yaml."),
         (["--run"], "--run needs a value behind it."),
         (["--model.run", "x"], "model.run must be given at the top of the YAML, as the key run."),
         (["--trainer.precision", "bf17"], "trainer.precision must be bf16-mixed or 32-true, got 'bf17'."),
         (["--trainer.strategy", "foo"], "trainer.strategy must be auto, ddp or fsdp2, got 'foo'."),
-        (["--trainer.accelerator", "gpu"], "trainer: No supported gpu backend found!"),
+        (
+            ["--trainer.devices", "many"],
+            "trainer.devices must be a number of processes from 1, a list of devices, or auto for all of this "
+            "machine, got 'many'.",
+        ),
+        (["--trainer.callbacks", "LwF"], "trainer.callbacks must be a list, got 'LwF'; write [LwF]."),
+        (
+            ["--trainer.callbacks", "[wiseft]"],
+            "trainer.callbacks: there is no 'wiseft'; did you mean WiSEFT? Known are "
+            f"{', '.join(lmmcl.callbacks.__all__)}; your own is named module.Class.",
+        ),
+        (
+            ["--trainer.callbacks", "[{class_path: LwF, weight: 2}]"],
+            "trainer.callbacks: LwF has 'weight' beside class_path; its arguments stand under init_args: "
+            "{class_path: LwF, init_args: {weight: ...}}.",
+        ),
+        (
+            ["--trainer.callbacks", "[{LwF: {weight: 2}}]"],
+            "trainer.callbacks: LwF stands as a key; write {class_path: LwF, init_args: {...}}.",
+        ),
         (
             ["--trainer.callbacks", "[LwFF]"],
             "trainer.callbacks: there is no 'LwFF'; did you mean LwF? Known are "
@@ -88,8 +125,9 @@ def config(tiny: Path, tmp_path: Path) -> Path:
             "It may hold class_path and init_args.",
         ),
         (
-            ["--trainer.callbacks", "[nowhere.Mine]"],
-            "trainer.callbacks: nowhere.Mine cannot be used: No module named 'nowhere'.",
+            ["--trainer.callbacks", "[nowhere.mine.Mine]"],
+            "trainer.callbacks: nowhere.mine.Mine cannot be used: No module named 'nowhere'. A class of your own is "
+            f"looked for in the folder that the command runs in: {Path.cwd() / 'nowhere' / 'mine.py'}.",
         ),
         (
             ["--trainer.callbacks", "[LwF, LwF]"],
@@ -116,6 +154,10 @@ def test_a_mistake_in_the_config_is_named_with_the_way_out(config: Path, words: 
         (["--data.tasks", "[{task: count, epoch: 2}]"], ["data.tasks", "'epoch'", "did you mean 'epochs'"]),
         (["--data.tasks", "[]"], ["data.tasks", "at least one task"]),
         (["--model.recipe", "sa_prooj"], ["model.recipe", "'sa_prooj'", "Did you mean sa_proj?"]),
+        (
+            ["--trainer.accelerator", "gpu"],
+            ["trainer.accelerator is gpu", "torch", "finds no such device here", "leave the key out"],
+        ),
         (["--model.path", "./nowhere"], ["model.path: could not load ./nowhere: there is no such folder"]),
         (["--model.max_length", "12"], ["row 'count-test-", "12 tokens", "model.max_length"]),
     ],
@@ -139,6 +181,7 @@ def test_a_mistake_that_the_engine_finds_is_one_line_too(
             "model.run must be given at the top of the YAML, as the key run.",
         ),
         ("model: x\ndata: {tasks: [count]}\n", "model must be a mapping of keys, got 'x'."),
+        ("", "--config: a YAML must hold keys (model, data, trainer, run, seed), it is empty."),
         ("data: {tasks: [count]}\n", "model.path is missing: give it in the YAML or by --model.path."),
     ],
 )
@@ -147,12 +190,48 @@ def test_a_yaml_that_says_something_else_is_refused(tmp_path: Path, text: str, l
     assert error("fit", "--config", tmp_path / "bad.yaml") == line
 
 
+def test_a_command_without_words_says_what_it_needs() -> None:
+    assert error("validate") == "model.path is missing: give it in the YAML or by --model.path."
+    assert (
+        error("export", "run", "--to", "x", "--stage", "last")
+        == "--stage must be a whole number, got 'last'."
+    )
+    assert error("completion", "fish") == "SHELL must be bash or zsh, got 'fish'."
+    assert error("preflight", "--decode", "half") == "--decode must be sample or all, got 'half'."
+    assert error("preflight", "--show", "-1") == "--show must be a number of rows from 0, got -1."
+    assert "did you mean" not in error("frobnicate")
+    assert "did you mean validate?" in error("validat")
+    assert error("fit", "--trainer.callbacks.help", "lwf").startswith(
+        "trainer.callbacks: there is no 'lwf'; did"
+    )
+
+
 def test_a_yaml_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("model: {path: x\ndata: {tasks: [count]}\n")
     line = error("fit", "--config", tmp_path / "bad.yaml")
     assert line.startswith("--config: this is no valid YAML:")
     assert "line 2" in line
     assert "there is no file" in error("fit", "--config", tmp_path / "none.yaml")
+
+
+def test_a_yaml_with_tabs_or_in_another_encoding_or_a_folder_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("model:\n\tpath: mini\n")
+    assert "line 2, column 1; indent with spaces, not with tabs." in error("fit", "--config", path)
+    path.write_bytes("run: Gr\xf6\xdfe".encode("latin-1"))
+    assert "save it as UTF-8" in error("fit", "--config", path)
+    assert "is a folder; name a YAML in it." in error("fit", "--config", tmp_path)
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path: Path) -> None:
+    """YAML would keep the last one without a word."""
+    path = tmp_path / "twice.yaml"
+    path.write_text("model: {path: mini}\ndata:\n  tasks: [count]\n  batch_size: 8\n  batch_size: 16\n")
+    line = error("fit", "--config", path)
+    assert (
+        line
+        == f"--config: {path} has the key data.batch_size twice, in lines 4 and 5; join them, or remove one."
+    )
 
 
 def rows(folder: Path, number: int = 40) -> Path:
@@ -237,6 +316,11 @@ def test_a_resume_with_another_config_names_what_changed(finished: TinyRun) -> N
     assert "model.lr was 0.01, is 0.5" in line
     assert "--run" in line
     assert contents(finished.path) == before
+
+
+def test_the_folder_of_a_run_is_no_model_to_audit(finished: TinyRun, tmp_path: Path) -> None:
+    line = error("audit", "mini", finished.path, "--data", tmp_path / "eval.yaml")
+    assert line.startswith(f"TUNED: {finished.path} is the folder of a run: export the stage that you mean")
 
 
 def test_a_resume_of_nothing_says_so(config: Path) -> None:

@@ -220,6 +220,16 @@ def test_a_recipe_arrives_as_the_yaml_holds_it(
     assert config["data"]["tasks"] == ["word", task]
 
 
+def test_a_run_in_the_home_folder_is_there_also_where_the_shell_leaves_the_tilde(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["--model.path", str(tiny), "--data.tasks", "[count]", "--run=~/runs/first"]
+    cli = SequenceCLI(words, "lmmcl fit --config FILE")
+    there = tmp_path / "runs" / "first"
+    assert cli.model.run_path == there and cli.config["run"] == cli.trainer.default_root_dir == str(there)
+
+
 def test_without_a_progress_bar_plan_notices_scores_and_summary_are_printed_and_no_steps(
     tiny: Path, tmp_path: Path
 ) -> None:

@@ -25,9 +25,24 @@ def test_help_names_every_key_of_ours_and_what_a_sequence_uses_of_lightning(name
         assert word in output
 
 
+def test_help_of_a_command_tells_its_own_options_and_exit_codes() -> None:
+    preflight, validate = (command(name, "--help")[1] for name in ("preflight", "validate"))
+    for option in ("--decode", "--gpu_memory", "--time", "--show", "--json"):
+        assert f"\n  {option}" in preflight
+    assert "\n  --stage K" in validate
+    assert "Exit code 2: a check failed" in preflight
+    assert "Exit code 3" not in preflight
+    assert "Exit code 3" in validate
+
+
+def test_help_says_what_a_callback_does_and_not_its_formula_alone() -> None:
+    text = " ".join(command("fit", "--help")[1].split())
+    assert "EWC Adds (λ/2) Σ F (θ − θ*)²: what mattered for a task stays near its value" in text
+
+
 def test_help_fits_a_few_screens_and_its_columns() -> None:
     text = sequence_help(config_parser(), width=80)
-    assert len(text.splitlines()) < 250
+    assert len(text.splitlines()) < 270
     assert max(map(len, text.splitlines())) <= 80
     for noise in ("known subclasses", "lightning.pytorch", "Union[", ":class:", "``"):
         assert noise not in text
@@ -64,3 +79,32 @@ def test_print_config_is_whole_and_gives_itself_again(tiny: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
     (tmp_path / "again.yaml").write_text(output)
     assert command("fit", "--config", tmp_path / "again.yaml", "--print_config")[1] == output
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "group", "key"),
+    [
+        ("--model.recipe", {"train": "llm.attn", "lr": 0.5}, "model", "recipe"),
+        (
+            "--data.tasks",
+            [{"task": "a", "path": "a.jsonl", "split": {"dev": 0.5, "test": 0.25}}],
+            "data",
+            "tasks",
+        ),
+        (
+            "--data.tasks",
+            [{"task": "a", "path": "a.csv", "columns": {"id": "1", "image": None}}],
+            "data",
+            "tasks",
+        ),
+    ],
+)
+def test_a_mapping_given_as_an_option_is_what_the_yaml_would_hold(
+    option: str, given: object, group: str, key: str, tiny: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, tiny, tmp_path / "run")
+    _, output, errors = command(
+        "fit", "--config", config, option, yaml.safe_dump(given, default_flow_style=True), "--print_config"
+    )
+    assert errors == ""
+    assert yaml.safe_load(output)[group][key] == given

@@ -24,3 +24,9 @@ def test_chatter_is_kept_back_and_a_warning_is_one_line() -> None:
 
 def test_only_the_first_process_of_a_machine_warns() -> None:
     assert said(LOCAL_RANK="1") == ""
+
+
+def test_tables_are_read_without_a_bar_where_nobody_watches() -> None:
+    script = "from lmmcl.cli.quiet import quiet; quiet(); import datasets; print(datasets.are_progress_bars_disabled())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

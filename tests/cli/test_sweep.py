@@ -15,16 +15,15 @@ from lmmcl.loading import Checkpoint
 from lmmcl.run.run_lock import RunLock
 from lmmcl.structure.recipe_table import on_meta
 from lmmcl.sweep.state import state_of
-from tests.tiny import tiny_checkpoint
-from tests.tiny_run import command, write_config
+from tests.tiny_run import TinyRun, command, write_config
 
 SMALL = ("--data.max_eval_samples", "2", "--data.held_out", "[]")
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def config(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
-    return write_config(folder, tiny_checkpoint(folder / "tiny"), folder / "unused")
+    return write_config(folder, tiny, folder / "unused")
 
 
 def words(config: Path, runs: Path, *more: str) -> list[str]:
@@ -206,3 +205,14 @@ def test_a_list_runs_nothing(config: Path, tmp_path: Path) -> None:
     code, output, _ = command(*words(config, runs), "--list")
     assert code == 0 and "2 runs in" in output and "0 finished, 0 begun, 2 new" in output
     assert not (runs / "recipe=sa_proj").exists()
+
+
+def test_the_folder_of_a_run_is_no_place_for_a_sweep(finished: TinyRun) -> None:
+    """The default folder, by the YAML's name, is often that of the YAML's own run."""
+    code, _, errors = command(
+        "sweep", "--config", finished.config, "--grid", "seed=0,1", "--runs", finished.path, "--list"
+    )
+    assert code == 2
+    assert (
+        f"sweep: {finished.path} holds a run of its own; give another folder for these by --runs." in errors
+    )

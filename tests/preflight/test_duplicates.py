@@ -47,8 +47,10 @@ def test_rows_twice_in_training_and_rows_that_contradict_each_other_are_warnings
     train = [row("a", "q", "p"), row("b", "q", "p"), row("c", "r", "p"), row("d", "r", "p", answer="no")]
     said = found(train, [row("e", "z", "x")])
     assert [one.level for one in said] == ["warning", "warning"]
-    assert "stand twice (row 'a' and row 'b')" in said[0].text
-    assert "answer otherwise (row 'c' and row 'd')" in said[1].text
+    assert said[0].text == "1 training row stands twice (row 'a' and row 'b')."
+    assert said[1].text == "1 training row asks the same and answers otherwise (row 'c' and row 'd')."
+    three = found([*train[:2], row("f", "q", "p")], [row("e", "z", "x")])
+    assert three[0].text == "2 training rows stand twice (row 'a' and row 'b')."
 
 
 def test_pictures_that_were_not_looked_at_are_not_taken_for_equal() -> None:

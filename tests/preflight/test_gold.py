@@ -36,7 +36,9 @@ def test_an_answer_of_another_gold_is_a_failure_with_both() -> None:
 
 def test_an_answer_that_the_scorer_cannot_read_and_a_gold_that_it_refuses_are_failures() -> None:
     assert level(integer, simple("a", answer="many", gold=3)) == "failure"
-    assert level(letter, simple("a", answer="red", gold="red")) == "failure"
+    found = fault(letter, simple("a", answer="red", gold="red"))
+    assert found is not None and found[0] == "failure"
+    assert found[1].endswith("correct the row, or choose another scorer.")
 
 
 def test_training_rows_only_warn_as_nobody_scores_them() -> None:

@@ -13,7 +13,6 @@ from lmmcl.errors import UserError
 from lmmcl.structure.anatomy import GROUPS, Anatomy
 from lmmcl.structure.landmarks import prefixes
 from tests.architectures import anatomies, models
-from tests.tiny import tiny_checkpoint
 
 
 def qwen2_7b() -> nn.Module:
@@ -298,9 +297,8 @@ def test_the_inner_model_without_wrapper_and_head_reads_the_same() -> None:
     assert Anatomy.of(inner).groups == expected
 
 
-def test_a_loaded_model_reads_as_its_shape_on_the_meta_device(tmp_path: Path) -> None:
-    folder = tiny_checkpoint(tmp_path)
-    loaded = AutoModelForImageTextToText.from_pretrained(folder)
+def test_a_loaded_model_reads_as_its_shape_on_the_meta_device(tiny: Path) -> None:
+    loaded = AutoModelForImageTextToText.from_pretrained(tiny)
     with torch.device("meta"):
         shape = AutoModelForImageTextToText.from_config(loaded.config)
     assert Anatomy.of(loaded) == Anatomy.of(shape)

@@ -74,8 +74,8 @@ def test_the_command_reads_a_config_and_no_weights(tmp_path: Path) -> None:
     assert max(map(len, text.splitlines())) > 80
 
 
-def test_every_parameter_of_the_shape_is_on_the_meta_device(tmp_path: Path) -> None:
-    model = on_meta(Checkpoint(str(tiny_checkpoint(tmp_path))))
+def test_every_parameter_of_the_shape_is_on_the_meta_device(tiny: Path) -> None:
+    model = on_meta(Checkpoint(str(tiny)))
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
