@@ -46,6 +46,7 @@ class StageCallback(Callback):
 
     name: str
     tensors: dict[str, Tensor]
+    _fitted: bool = False  # a fit has begun with this object, which then holds what it learned there
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name or type(self).__name__

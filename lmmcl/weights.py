@@ -218,8 +218,9 @@ def _partial_checksum(tensor: Tensor) -> Tensor:
 
 def _constants(tensor: Tensor, start: int, count: int, device: torch.device) -> Tensor:
     """The constants of ``count`` elements of the local part, beginning at ``start``."""
-    if start + count <= _KEPT and not isinstance(tensor, DTensor):
-        return _first_constants(device)[start : start + count]
+    first = _first_position(tensor)
+    if first is not None and first + start + count <= _KEPT:
+        return _first_constants(device)[first + start : first + start + count]
     return _odd_constant(global_index(tensor, start, count, device))
 
 
@@ -229,14 +230,21 @@ def _first_constants(device: torch.device) -> Tensor:
     return _odd_constant(torch.arange(_KEPT, dtype=torch.int64, device=device))
 
 
+def _first_position(tensor: Tensor) -> int | None:
+    """Where the local part begins in the whole tensor, flat; None where it is not one run of it."""
+    if not isinstance(tensor, DTensor):
+        return 0
+    shape, offset = placement(tensor)
+    rest = tensor.shape[1:]
+    return offset[0] * rest.numel() if shape[1:] == tuple(rest) else None
+
+
 def global_index(tensor: Tensor, start: int, count: int, device: torch.device) -> Tensor:
     """Flat positions in the whole tensor of ``count`` elements of the local part, beginning at ``start``."""
     index = torch.arange(start, start + count, dtype=torch.int64, device=device)
-    if not isinstance(tensor, DTensor):
-        return index
+    if (first := _first_position(tensor)) is not None:
+        return index + first
     shape, offset = placement(tensor)
-    if shape[1:] == tuple(tensor.shape[1:]):
-        return index + offset[0] * tensor.shape[1:].numel()
     position, stride = torch.zeros_like(index), 1
     for size, whole, begin in reversed(list(zip(shape, tensor.shape, offset, strict=True))):
         position += (index % size + begin) * stride

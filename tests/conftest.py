@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from lmmcl.data.row import Row
 from lmmcl.world.tasks import WorldRows
 from tests.tiny import tiny_checkpoint
 from tests.tiny_run import TinyRun, tiny_run
+
+
+def pytest_collection_finish() -> None:
+    """Torch, transformers and five thousand tests stay: the garbage collector need not look at them ever again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

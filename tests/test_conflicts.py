@@ -13,7 +13,6 @@ from lmmcl.callbacks import EMA, GPM, LoRA, LwF, MoE, MoELoRA, OLoRA, WiSEFT
 from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
 from tests.callbacks.laws import ROWS, together
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_trainer
 
 
@@ -89,9 +88,9 @@ def test_all_shipped_ones_work_beside_each_other_in_the_order_of_the_table() -> 
 
 
 def test_a_fit_refuses_them_before_the_model_is_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = toy_module(tiny_checkpoint(tmp_path / "tiny"), tmp_path / "run")
+    module = toy_module(tiny, tmp_path / "run")
 
     def never(self: LightningModule) -> Any:
         raise AssertionError("the weights were loaded")

@@ -14,7 +14,6 @@ from lmmcl.callbacks import HeldOutEvaluation
 from lmmcl.cost import CostLog, StageCost, read_cost, total_cost
 from lmmcl.errors import UserError
 from lmmcl.sequence.cost_meter import CostMeter
-from tests.tiny import tiny_checkpoint
 from tests.toy import SIZES, toy_data, toy_module, toy_trainer
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -107,11 +106,6 @@ class Killed(BaseException):
     """Stands for SIGKILL."""
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
 def fit(checkpoint: Path, run: Path, at: int | None, patch: pytest.MonkeyPatch, resume: bool = False) -> int:
     """Trains the toy sequence, killed before or after its n-th save; returns how many moments there were."""
     save, moments = lmmcl.sequence.resume.save, [0]
@@ -141,10 +135,10 @@ def work(run: Path) -> list[tuple[int, str, int, int, int]]:
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        return run, fit(checkpoint, run, None, patch)
+        return run, fit(tiny, run, None, patch)
 
 
 def test_a_run_counts_what_it_trained_on_and_answered(whole: tuple[Path, int]) -> None:
@@ -168,17 +162,17 @@ def test_a_run_counts_what_it_trained_on_and_answered(whole: tuple[Path, int]) -
 
 @pytest.mark.parametrize("at", [5, 13, 16])
 def test_killed_at_any_checkpoint_and_resumed_a_run_has_cost_the_same(
-    at: int, checkpoint: Path, whole: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, tiny: Path, whole: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert whole[1] >= at
-    fit(checkpoint, tmp_path / "run", at, monkeypatch)
-    fit(checkpoint, tmp_path / "run", None, monkeypatch, resume=True)
+    fit(tiny, tmp_path / "run", at, monkeypatch)
+    fit(tiny, tmp_path / "run", None, monkeypatch, resume=True)
     assert work(tmp_path / "run") == work(whole[0])
 
 
 def test_a_finished_run_that_is_resumed_costs_nothing_more(
-    checkpoint: Path, whole: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+    tiny: Path, whole: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = read_cost(whole[0])
-    fit(checkpoint, whole[0], None, monkeypatch, resume=True)
+    fit(tiny, whole[0], None, monkeypatch, resume=True)
     assert read_cost(whole[0]) == before

@@ -20,11 +20,11 @@ from lmmcl.callbacks import (
 from lmmcl.errors import UserError
 from lmmcl.foreseen import foresee
 from lmmcl.mitigation import Mitigation
-from lmmcl.plan import memory_of
 from lmmcl.preflight.memory import Place
 from lmmcl.preflight.run import _samples_of_step
 from lmmcl.preflight.steps import check_steps
 from lmmcl.preflight.timing import measure_pace
+from lmmcl.report.plan import memory_of
 from lmmcl.sequence.disk import widths_of
 from tests.callbacks.test_data_mix import Seen
 from tests.toy import toy_data, toy_module, toy_task, toy_trainer

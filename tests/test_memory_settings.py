@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from lmmcl import Mitigation, TaskSequenceDataModule
 from lmmcl.callbacks import EMA, EWC, GPM, LoRA, LwF, WiSEFT
 from lmmcl.errors import UserError
-from lmmcl.export import export
+from lmmcl.export.stage import export
 from lmmcl.parallel.strategy import FSDP2Strategy
 from lmmcl.run.checkpoint import Checkpoint
 from lmmcl.sequence.memory_check import check_memory_settings
@@ -128,9 +128,9 @@ def test_bf16_is_refused_where_forwards_are_in_fp32(checkpoint: Path, tmp_path: 
         fit(checkpoint, tmp_path / "run", precision="32-true", **BF16)
 
 
-def test_bf16_is_refused_where_the_checkpoint_holds_more(tmp_path: Path) -> None:
+def test_bf16_is_refused_where_the_checkpoint_holds_more(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"needs a checkpoint in bf16, and .* in float32"):
-        fit(tiny_checkpoint(tmp_path / "fp32"), tmp_path / "run", **BF16)
+        fit(tiny, tmp_path / "run", **BF16)
 
 
 def test_moments_are_not_offloaded_from_a_cpu(checkpoint: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from lmmcl.merge.threshold import kept_values
-from tests.tiny import tiny_checkpoint
 from tests.torchrun import torchrun
 from tests.two_processes import (
     CHANGES,
@@ -32,19 +31,18 @@ RUNS = (
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
-    checkpoint = tiny_checkpoint(out / "tiny")
-    fit(checkpoint, out / "one", "auto", 1)
-    fit(checkpoint, out / "one-bf16", "auto", 1, longest=SHORT, precision="bf16-mixed")
-    fit(checkpoint, out / "one-accumulated", "auto", 1, longest=SHORT, micro_batch_size=4)
-    fit(checkpoint, out / "one-killed", "auto", 1, kill_at=5, longest=SHORT)
-    fit_whole(checkpoint, out / "one-whole", "auto", 1)
-    fit_layers(checkpoint, out / "one-layers", "auto", 1)
-    torchrun(2, "-m", "tests.two_processes", checkpoint, out)
+    fit(tiny, out / "one", "auto", 1)
+    fit(tiny, out / "one-bf16", "auto", 1, longest=SHORT, precision="bf16-mixed")
+    fit(tiny, out / "one-accumulated", "auto", 1, longest=SHORT, micro_batch_size=4)
+    fit(tiny, out / "one-killed", "auto", 1, kill_at=5, longest=SHORT)
+    fit_whole(tiny, out / "one-whole", "auto", 1)
+    fit_layers(tiny, out / "one-layers", "auto", 1)
+    torchrun(2, "-m", "tests.two_processes", tiny, out)
     for before in (before for before, after in CHANGES if after == "one"):
         copy_run(out / f"{before}-killed", out / f"{before}-to-one")
-        fit(checkpoint, out / f"{before}-to-one", "auto", 1, resume=True, longest=SHORT)
+        fit(tiny, out / f"{before}-to-one", "auto", 1, resume=True, longest=SHORT)
     return out
 
 
@@ -102,8 +100,10 @@ def test_bf16_follows_one_process_in_bf16(strategy: str, runs: Path) -> None:
         assert apart <= 2 * rounding, f"{stage}: {apart} apart, bf16 itself is {rounding} from fp32"
 
 
-def test_a_layer_that_was_measured_while_nothing_in_it_trained_trains_in_the_next_task(runs: Path) -> None:
-    model = AutoModelForImageTextToText.from_pretrained(runs / "tiny")
+def test_a_layer_that_was_measured_while_nothing_in_it_trained_trains_in_the_next_task(
+    tiny: Path, runs: Path
+) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(tiny)
     base = {name: parameter.detach() for name, parameter in model.named_parameters()}
     mine, other = (weights(runs / run, "02-second") for run in ("fsdp2-layers", "one-layers"))
     trained = [name for name in other if "layers.0.mlp" in name]
@@ -121,25 +121,25 @@ def test_every_sample_is_scored_once_and_scores_agree(run: str, runs: Path) -> N
 
 
 @pytest.mark.parametrize("run", ["ddp", "fsdp2"])
-def test_answers_of_very_different_length_are_those_of_one_process(run: str, runs: Path) -> None:
+def test_answers_of_very_different_length_are_those_of_one_process(run: str, tiny: Path, runs: Path) -> None:
     answers = {
         name: [json.loads(line) for line in (runs / name / HELD).read_text().splitlines()]
         for name in (run, "one")
     }
     assert answers[run] == answers["one"] and len(answers[run]) == 7
-    processor = AutoProcessor.from_pretrained(runs / "tiny")
+    processor = AutoProcessor.from_pretrained(tiny)
     lengths = [len(processor.tokenizer(answer["prediction"])["input_ids"]) for answer in answers[run]]
     assert min(lengths) == 0 and max(lengths) >= LONGEST_ANSWER // 2, lengths
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_only_the_first_process_reads_weights_and_all_get_their_shards_to_the_byte(
-    rank: int, runs: Path
+    rank: int, tiny: Path, runs: Path
 ) -> None:
     seen = json.loads((runs / f"loading-{rank}.json").read_text())
     assert seen["opened"] == (1 if rank == 0 else 0)
     assert seen["meta"] == (rank == 1) and (seen["taken"] > 0) == (rank == 0)
-    assert seen["end"] == GenerationConfig.from_pretrained(runs / "tiny").eos_token_id
+    assert seen["end"] == GenerationConfig.from_pretrained(tiny).eos_token_id
     assert seen["checkpoint"] == []
     assert seen["error"].startswith("model.path: could not load ")
 

@@ -39,6 +39,8 @@ LAYOUT = ("micro_batch_size", "micro_batch_tokens", "packing")
 """Arguments of the data that `fit` takes."""
 LONGEST_ANSWER, SHORT = 24, 4
 """Tokens of an answer at most; the short ones where nobody looks at the answers."""
+EVERY = {"checkpoint_every_n_steps": 2}
+"""Of three steps of a task; the kills come behind the second."""
 
 
 class Killed(BaseException):
@@ -75,7 +77,7 @@ def fit(
     layout = {key: options.pop(key) for key in LAYOUT if key in options}
     data = TaskSequenceDataModule(tasks, [held], batch_size=8, **layout)
     precision = options.pop("precision", "32-true")
-    module = toy_module(checkpoint, run, **options)
+    module = toy_module(checkpoint, run, **EVERY, **options)
     trainer = toy_trainer(callbacks=callbacks, strategy=strategy, devices=devices, precision=precision)
     # Half of the time of such a run would be the drawing of its report, at which nobody here looks.
     with contextlib.suppress(Killed), mock.patch.object(held_out_evaluation, "write_artefacts"):
@@ -116,7 +118,7 @@ def fit_whole(
     )
     at_once, lmmcl.outputs.token_outputs._LOGITS_AT_ONCE = lmmcl.outputs.token_outputs._LOGITS_AT_ONCE, 5000
     with contextlib.suppress(Killed):
-        trainer.fit(toy_module(checkpoint, run, lr=1e-3, **options), data)
+        trainer.fit(toy_module(checkpoint, run, lr=1e-3, **EVERY, **options), data)
     lmmcl.outputs.token_outputs._LOGITS_AT_ONCE = at_once
 
 
@@ -174,7 +176,7 @@ def fit_layers(checkpoint: Path, run: Path, strategy: str, devices: int) -> None
         callbacks=[HeldOutEvaluation()], strategy=strategy, devices=devices, precision="bf16-mixed"
     )
     with mock.patch.object(held_out_evaluation, "write_artefacts"):
-        trainer.fit(toy_module(checkpoint, run), data)
+        trainer.fit(toy_module(checkpoint, run, **EVERY), data)
 
 
 def fit_kept(checkpoint: Path, run: Path, features: Path) -> None:
@@ -182,7 +184,7 @@ def fit_kept(checkpoint: Path, run: Path, features: Path) -> None:
     task = toy_task("first", 0, text=True, epochs=2, max_train_samples=10)
     data = TaskSequenceDataModule([task], batch_size=8, cache_features=str(features))
     trainer = toy_trainer(callbacks=[LwF()], strategy="fsdp2", devices=2)
-    trainer.fit(toy_module(checkpoint, run, checkpoint_every_n_steps=100), data)
+    trainer.fit(toy_module(checkpoint, run, **EVERY), data)
 
 
 def keep_rows(checkpoint: Path, out: Path) -> None:
@@ -274,7 +276,7 @@ def main(checkpoint: Path, out: Path) -> None:
         copy_run(run, out / f"{strategy}-killed")
         fit(checkpoint, run, strategy, 2, resume=True, longest=SHORT)
         fit_whole(checkpoint, out / f"{strategy}-whole", strategy, 2)
-        fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, kill_at=4)
+        fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, kill_at=5)
         fit_whole(checkpoint, out / f"{strategy}-whole-resumed", strategy, 2, resume=True)
     fit_layers(checkpoint, out / "fsdp2-layers", "fsdp2", 2)
     # Begun on one strategy or number of processes, ended on another.

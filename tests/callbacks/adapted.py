@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lmmcl import ContinualLMM
-from lmmcl.stage_weights import StageWeights
+from lmmcl.sequence.stage_weights import StageWeights
 from tests.callbacks.laws import law_data
 from tests.toy import toy_module, toy_trainer
 

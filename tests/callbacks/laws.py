@@ -28,6 +28,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
@@ -153,7 +154,7 @@ ON_DDP = ("LwF", "EWC", "SI", "WiSEFT-sweep", "Replay", "DERpp", "LoRA-merge", "
 """Rows that law 4 looks at on DDP, too: one of each kind (teacher, importance, path, choice on dev rows, joined rows,
 stored logits, adapters, copies, projection). DDP keeps the whole model everywhere; what shards break shows on FSDP2."""
 STAGES = ("01-first", "02-second", "03-third")
-MIDDLE_OF_THE_LAST_STAGE = 7
+MIDDLE_OF_THE_LAST_STAGE = 8
 ROUNDING = 1e-3
 """The largest `apart` of two runs that differ in the order of their sums."""
 
@@ -213,9 +214,13 @@ def law_fit(
     resume: bool = False,
     strategy: str = "auto",
     devices: int = 1,
+    every: int = 1,
 ) -> ContinualLMM:
-    """One run of the laws' sequence, up to its end or a kill; resumed from the folder if asked."""
-    module = toy_module(checkpoint, run, resume=resume)
+    """One run of the laws' sequence, up to its end or a kill; resumed from the folder if asked.
+
+    Between tasks and phases it saves, and in a task at every so many steps.
+    """
+    module = toy_module(checkpoint, run, resume=resume, checkpoint_every_n_steps=every)
     trainer = toy_trainer(callbacks=[*callbacks, Killer(kill_at)], strategy=strategy, devices=devices)
     with contextlib.suppress(Killed):
         trainer.fit(module, law_data())
@@ -295,13 +300,14 @@ def main(strategy: str, checkpoint: Path, out: Path) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for row in rows_on(strategy):
         run = out / f"{strategy}-{row.label}"
-        killed = MIDDLE_OF_THE_LAST_STAGE
-        law_fit(checkpoint, run, [row.make(row.at_work)], killed, strategy=strategy, devices=2)
-        law_fit(checkpoint, run, [row.make(row.at_work)], resume=True, strategy=strategy, devices=2)
+        how: dict[str, Any] = {"strategy": strategy, "devices": 2, "every": 2}
+        law_fit(checkpoint, run, [row.make(row.at_work)], MIDDLE_OF_THE_LAST_STAGE, **how)
+        law_fit(checkpoint, run, [row.make(row.at_work)], resume=True, **how)
 
 
 if __name__ == "__main__":
     # By its importable name, as the other process of a resumed run knows the classes here.
     from tests.callbacks.laws import main as run_all
 
-    run_all(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    with mock.patch("os.fsync"):  # as in conftest.py
+        run_all(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -8,14 +8,12 @@ import torch
 from lmmcl.callbacks import Breadcrumbs
 from lmmcl.errors import UserError
 from tests.callbacks.stage_changes import watched
-from tests.tiny import tiny_checkpoint
 
 
-def test_the_largest_and_smallest_of_a_change_are_undone_and_the_rest_is_kept_exactly(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "tiny")
-    watch = watched(
-        checkpoint, tmp_path / "run", Breadcrumbs(smallest=0.6, largest=0.1, measure_before=False)
-    )
+def test_the_largest_and_smallest_of_a_change_are_undone_and_the_rest_is_kept_exactly(
+    tiny: Path, tmp_path: Path
+) -> None:
+    watch = watched(tiny, tmp_path / "run", Breadcrumbs(smallest=0.6, largest=0.1, measure_before=False))
     for start, end, after in zip(watch.starts, watch.ends, watch.afters, strict=True):
         for name, value in after.items():
             change = (end[name] - start[name]).abs()

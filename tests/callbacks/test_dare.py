@@ -8,12 +8,12 @@ import torch
 from lmmcl.callbacks import DARE
 from lmmcl.errors import UserError
 from tests.callbacks.stage_changes import watched
-from tests.tiny import tiny_checkpoint
 
 
-def test_every_value_of_a_change_is_undone_or_rescaled_by_a_draw_of_each_task(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "tiny")
-    watch = watched(checkpoint, tmp_path / "run", DARE(drop=0.75, measure_before=False))
+def test_every_value_of_a_change_is_undone_or_rescaled_by_a_draw_of_each_task(
+    tiny: Path, tmp_path: Path
+) -> None:
+    watch = watched(tiny, tmp_path / "run", DARE(drop=0.75, measure_before=False))
     for start, end, after in zip(watch.starts, watch.ends, watch.afters, strict=True):
         undone = values = 0
         for name, value in after.items():

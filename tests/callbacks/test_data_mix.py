@@ -13,13 +13,7 @@ from lmmcl.callbacks import DataMix
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.batches.collate import FILLER_ID
 from lmmcl.errors import UserError
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 class Seen(Callback):
@@ -47,10 +41,10 @@ def fit(checkpoint: Path, run: Path, mixes: Sequence[Callback], **options: Any) 
 
 @pytest.mark.parametrize("grouped", [True, False])
 def test_every_step_that_is_trained_holds_the_ratio_and_every_row_is_seen(
-    checkpoint: Path, tmp_path: Path, grouped: bool
+    tiny: Path, tmp_path: Path, grouped: bool
 ) -> None:
     general = {"task": "attributes", "max_train_samples": 6}
-    steps = fit(checkpoint, tmp_path, [DataMix(general)], micro_batch_size=3, group_by_length=grouped)
+    steps = fit(tiny, tmp_path, [DataMix(general)], micro_batch_size=3, group_by_length=grouped)
     assert len(steps) == 2 * 6
     assert all(sum(name.startswith("attributes/") for name in ids) == len(ids) / 2 == 2 for ids in steps)
     for task, of_task in enumerate((steps[:6], steps[6:])):
@@ -60,10 +54,8 @@ def test_every_step_that_is_trained_holds_the_ratio_and_every_row_is_seen(
         assert len(set(other)) == 6 and all(other.count(name) == 2 for name in other)
 
 
-def test_matched_rows_repeat_no_row_and_are_drawn_anew_for_every_task(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    steps = fit(checkpoint, tmp_path, [DataMix(["general", "posters"], ratio=0.25, max_samples="match")])
+def test_matched_rows_repeat_no_row_and_are_drawn_anew_for_every_task(tiny: Path, tmp_path: Path) -> None:
+    steps = fit(tiny, tmp_path, [DataMix(["general", "posters"], ratio=0.25, max_samples="match")])
     assert len(steps) == 2 * 4
     assert all(sum(not name.startswith("toy") for name in ids) == 1 for ids in steps)
     ids = [name for step in steps for name in step]
@@ -85,15 +77,15 @@ def test_a_value_out_of_range_is_named(options: dict[str, Any], named: str) -> N
         DataMix("general", **options)
 
 
-def test_an_unknown_set_is_named_before_anything_starts(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_unknown_set_is_named_before_anything_starts(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"DataMix\.data: there is no task 'generl'.*general"):
-        fit(checkpoint, tmp_path / "run", [DataMix("generl")])
+        fit(tiny, tmp_path / "run", [DataMix("generl")])
     assert not (tmp_path / "run" / "last").exists()
 
 
-def test_other_general_rows_are_another_run(checkpoint: Path, tmp_path: Path) -> None:
-    fit(checkpoint, tmp_path, [DataMix({"task": "chart", "max_train_samples": 6})])
+def test_other_general_rows_are_another_run(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path, [DataMix({"task": "chart", "max_train_samples": 6})])
     data = TaskSequenceDataModule([toy_task("first", 0, max_train_samples=12)], batch_size=4)
-    again = toy_module(checkpoint, tmp_path, resume=True)
+    again = toy_module(tiny, tmp_path, resume=True)
     with pytest.raises(UserError, match="max_train_samples"):
         toy_trainer(callbacks=[DataMix({"task": "chart", "max_train_samples": 7})]).fit(again, data)

@@ -19,16 +19,10 @@ from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.errors import UserError
 from lmmcl.outputs.token_outputs import TokenOutputs
 from tests.callbacks.test_data_mix import Seen
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 
 WORDS = 1 << 20
 """More than there are: all logits are stored, as in the paper."""
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 def fit(checkpoint: Path, run: Path, *callbacks: Callback, **options: Any) -> dict[str, dict[str, Tensor]]:
@@ -85,12 +79,12 @@ class Check(DERpp):
 
 
 def test_the_term_is_alpha_and_beta_times_a_mean_over_each_draw_and_the_loss_sees_neither(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    check, seen = Check(checkpoint, run, alpha=0.7, beta=0.2, buffer=3, per_step=2, top_k=WORDS), Seen()
-    found = fit(checkpoint, run, check, seen, micro_batch_size=3)
-    plain = fit(checkpoint, tmp_path / "plain", micro_batch_size=3)
+    check, seen = Check(tiny, run, alpha=0.7, beta=0.2, buffer=3, per_step=2, top_k=WORDS), Seen()
+    found = fit(tiny, run, check, seen, micro_batch_size=3)
+    plain = fit(tiny, tmp_path / "plain", micro_batch_size=3)
     assert [len(ids) for ids in seen.steps] == [4, 4, 8, 8]
     assert same(found["01-first"], plain["01-first"])
     expected = [0.7 * a / n + 0.2 * b / m for _, (a, n, b, m) in sorted(check.sums.items())]
@@ -104,35 +98,35 @@ def test_the_term_is_alpha_and_beta_times_a_mean_over_each_draw_and_the_loss_see
     "kept", [{"buffer": 4}, {"buffer": 0.1, "begin_with": "general", "begin_samples": 4}]
 )
 def test_a_model_that_has_not_changed_since_has_no_squared_error(
-    checkpoint: Path, tmp_path: Path, kept: dict[str, Any]
+    tiny: Path, tmp_path: Path, kept: dict[str, Any]
 ) -> None:
     """Also after WiSE-FT, listed later, has moved the weights: what is stored is what the stage became."""
-    fit(checkpoint, tmp_path, DER(1.0, **kept), WiSEFT(0.5, measure_before=False))
+    fit(tiny, tmp_path, DER(1.0, **kept), WiSEFT(0.5, measure_before=False))
     terms = logged(tmp_path, "DER")
     assert len(terms) == (4 if "begin_with" in kept else 2)
     assert 0 <= terms[0] < 1e-9
     assert terms[1] > 1e-6
 
 
-def test_with_beta_zero_it_is_der(checkpoint: Path, tmp_path: Path) -> None:
+def test_with_beta_zero_it_is_der(tiny: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"alpha": 0.5, "buffer": 4, "name": "it"}
-    der = fit(checkpoint, tmp_path / "der", DER(**options))
-    found = fit(checkpoint, tmp_path / "found", DERpp(beta=0.0, **options))
+    der = fit(tiny, tmp_path / "der", DER(**options))
+    found = fit(tiny, tmp_path / "found", DERpp(beta=0.0, **options))
     assert all(same(found[stage], der[stage]) for stage in der)
-    more = fit(checkpoint, tmp_path / "more", DERpp(beta=0.5, **options))
+    more = fit(tiny, tmp_path / "more", DERpp(beta=0.5, **options))
     assert not same(more["02-second"], der["02-second"])
 
 
-def test_another_mitigation_s_term_does_not_see_its_rows(checkpoint: Path, tmp_path: Path) -> None:
+def test_another_mitigation_s_term_does_not_see_its_rows(tiny: Path, tmp_path: Path) -> None:
     """With next to no strength its rows are there, and the weights those of LwF alone."""
-    fit(checkpoint, tmp_path / "alone", LwF())
-    fit(checkpoint, tmp_path / "both", LwF(), DER(alpha=1e-9, buffer=4))
+    fit(tiny, tmp_path / "alone", LwF())
+    fit(tiny, tmp_path / "both", LwF(), DER(alpha=1e-9, buffer=4))
     alone, both = (logged(tmp_path / name, "LwF") for name in ("alone", "both"))
     assert both == pytest.approx(alone, rel=1e-3, abs=1e-6) and max(alone) > 1e-3
 
 
 def test_it_keeps_the_largest_logits_of_every_answer_token_in_the_order_of_its_rows(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     class Look(DER):
         """Compares what is stored with the model that stands."""
@@ -154,7 +148,7 @@ def test_it_keeps_the_largest_logits_of_every_answer_token_in_the_order_of_its_r
             self.looked = True
 
     look = Look(buffer=5, top_k=5, name="DER")
-    fit(checkpoint, tmp_path, look)
+    fit(tiny, tmp_path, look)
     assert look.looked
     last = max((tmp_path / "last").iterdir())
     saved = json.loads((last / "manifest.json").read_text())["files"]["process-00000.safetensors"]["pieces"]

@@ -19,17 +19,11 @@ from lmmcl.errors import UserError
 from lmmcl.evaluation.choices import Choices
 from lmmcl.evaluation.matrix import Matrix
 from tests.callbacks.laws import STAGES, law_fit, law_weights
-from tests.tiny import tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def plain(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
-    return fit(checkpoint, tmp_path_factory.mktemp("plain"))
+def plain(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    return fit(tiny, tmp_path_factory.mktemp("plain"))
 
 
 def fit(checkpoint: Path, run: Path, *callbacks: Callback) -> dict[str, dict[str, Tensor]]:
@@ -47,18 +41,18 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_a_budget_of_all_points_is_plain_tuning_and_measures_nothing(
-    checkpoint: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
+    tiny: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
-    found = fit(checkpoint, tmp_path, ForgettingBudget(100, snapshots=2, groups=True))
+    found = fit(tiny, tmp_path, ForgettingBudget(100, snapshots=2, groups=True))
     assert all(same(found[stage], plain[stage]) for stage in STAGES)
     assert not (tmp_path / "choices").exists()
 
 
 def test_a_budget_that_is_never_reached_is_plain_tuning_after_one_evaluation(
-    checkpoint: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
+    tiny: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
     # What is to be kept scores 0 from the base model on, and cannot fall; six rows say so up to 46 points.
-    found = fit(checkpoint, tmp_path, ForgettingBudget(50.0, held_out=["first"], measure_before=False))
+    found = fit(tiny, tmp_path, ForgettingBudget(50.0, held_out=["first"], measure_before=False))
     assert all(same(found[stage], plain[stage]) for stage in STAGES)
     rows = Choices(tmp_path, "ForgettingBudget").read()
     assert [(row.name, row.chosen, len(row.candidates)) for row in rows] == [
@@ -67,10 +61,10 @@ def test_a_budget_that_is_never_reached_is_plain_tuning_after_one_evaluation(
 
 
 def test_a_budget_of_zero_on_a_model_that_forgets_loses_nothing(
-    checkpoint: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
+    tiny: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
     matrix = HeldOutEvaluation(canary_every_n_steps=0, part="dev")
-    found = fit(checkpoint, tmp_path, matrix, ForgettingBudget(0.0, alphas=[0.5], measure_before=False))
+    found = fit(tiny, tmp_path, matrix, ForgettingBudget(0.0, alphas=[0.5], measure_before=False))
     rows = Choices(tmp_path, "ForgettingBudget").read()
     assert rows[0].candidates[0]["loss"] > 20  # as tuned it forgets
     chosen = [row.candidates[row.chosen] for row in rows]
@@ -82,10 +76,10 @@ def test_a_budget_of_zero_on_a_model_that_forgets_loses_nothing(
 
 
 def test_the_weights_are_those_of_the_candidate_that_was_chosen(
-    checkpoint: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
+    tiny: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
     budget = ForgettingBudget(50.0, alphas=[0.25, 0.75], measure_before=False)
-    found = first_stage(checkpoint, tmp_path, budget)
+    found = first_stage(tiny, tmp_path, budget)
     row = Choices(tmp_path, "ForgettingBudget").read()[0]
     candidate = row.candidates[row.chosen]
     assert [one["alpha"] for one in row.candidates] == [0.0, 1.0, 0.75, 0.25][: len(row.candidates)]
@@ -94,7 +88,7 @@ def test_the_weights_are_those_of_the_candidate_that_was_chosen(
     resumed = ForgettingBudget(50.0)
     resumed.load_state_dict(budget.state_dict())
     assert not resumed._at_base, "the previous weights of the next stage are not the base model's"
-    base = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
+    base = AutoModelForImageTextToText.from_pretrained(tiny).state_dict()
     tuned = plain["01-first"]
     for name, tensor in found.items():
         torch.testing.assert_close(
@@ -133,10 +127,10 @@ class Graded(ForgettingBudget):
         return Candidate(alpha, step, Estimate(loss, loss, loss), {task.name: 10.0 + loss})
 
 
-def test_an_earlier_step_of_the_stage_is_a_candidate(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_earlier_step_of_the_stage_is_a_candidate(tiny: Path, tmp_path: Path) -> None:
     look, budget = At(2), Graded(5.0, alphas=[], snapshots=1, measure_before=False)
     budget._losses = {0.0: 9.0, 2: 4.0}
-    found = first_stage(checkpoint, tmp_path, look, budget)
+    found = first_stage(tiny, tmp_path, look, budget)
     row = Choices(tmp_path, "Graded").read()[0]
     assert [(one["alpha"], one["step"]) for one in row.candidates] == [(0.0, None), (1.0, None), (0.0, 2)]
     assert row.chosen == 2
@@ -144,17 +138,17 @@ def test_an_earlier_step_of_the_stage_is_a_candidate(checkpoint: Path, tmp_path:
 
 
 def test_a_group_is_given_back_as_it_was_tuned(
-    checkpoint: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
+    tiny: Path, plain: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
     budget = Graded(5.0, alphas=[0.5], groups=True, measure_before=False)
     budget._losses = {0.0: 9.0, 0.5: 1.0, (0.0, 0.5, 0.5, 0.5): 4.0, (0.0, 0.0, 0.5, 0.5): 6.0}
     budget._losses |= {(0.0, 0.5, 0.0, 0.5): 6.0, (0.0, 0.5, 0.5, 0.0): 6.0}
-    found = first_stage(checkpoint, tmp_path, budget)
+    found = first_stage(tiny, tmp_path, budget)
     row = Choices(tmp_path, "Graded").read()[0]
     taken = row.candidates[row.chosen]["alpha"]
     (tuned_group,) = [group for group, alpha in taken.items() if alpha == 0]
     assert tuned_group == "llm.attn.q" and len(taken) == 4
-    base = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
+    base = AutoModelForImageTextToText.from_pretrained(tiny).state_dict()
     for name, tensor in found.items():
         of_base = 0.0 if "q_proj" in name else 0.5
         expected = of_base * base[name] + (1 - of_base) * plain["01-first"][name]
@@ -162,13 +156,13 @@ def test_a_group_is_given_back_as_it_was_tuned(
 
 
 def test_it_says_what_the_budget_cost_and_that_nothing_stays_within_it(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(lmmcl.sequence.task_sequence, "rank_zero_info", said.append)
     budget = Graded(5.0, alphas=[0.5], measure_before=False)
     budget._losses = {0.0: 9.0, 0.5: 7.0, 1.0: 8.0}
-    first_stage(checkpoint, tmp_path, budget)
+    first_stage(tiny, tmp_path, budget)
     (told,) = [text for text in said if "Graded: 01-first" in text]
     assert "takes α 0.5 of 3 tried; nothing stays within the budget, this lost least" in told
     assert "lost 7.0 points" in told and "budget 5; as tuned 9.0" in told
@@ -197,8 +191,8 @@ def test_a_value_out_of_range_is_named(options: dict[str, Any]) -> None:
 
 
 def test_a_run_with_nothing_to_keep_is_refused_before_the_weights_are_loaded(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"ForgettingBudget.held_out needs at least one task"):
-        law_fit(checkpoint, tmp_path / "run", [ForgettingBudget(held_out=[])])
+        law_fit(tiny, tmp_path / "run", [ForgettingBudget(held_out=[])])
     assert not (tmp_path / "run").exists()

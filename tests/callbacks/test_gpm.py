@@ -16,13 +16,7 @@ from lmmcl.callbacks import GPM
 from lmmcl.callbacks.gpm import extended, projected
 from lmmcl.errors import UserError
 from tests.callbacks.laws import law_fit, law_weights
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 def moments_of(inputs: Tensor) -> Tensor:
@@ -115,9 +109,9 @@ def fit(checkpoint: Path, run: Path, gpm: GPM, recipe: Any = "sa_proj", **option
     toy_trainer(callbacks=[gpm]).fit(module, TaskSequenceDataModule(tasks, batch_size=4))
 
 
-def test_outputs_for_past_inputs_do_not_change_while_the_weights_do(checkpoint: Path, tmp_path: Path) -> None:
+def test_outputs_for_past_inputs_do_not_change_while_the_weights_do(tiny: Path, tmp_path: Path) -> None:
     gpm = Watched(epsilon=0.9, samples=8)
-    fit(checkpoint, tmp_path, gpm)
+    fit(tiny, tmp_path, gpm)
     assert gpm._seen[0][0] == {}
     bases, before, after = gpm._seen[1]
     assert bases.keys() == {name for name in after if name.endswith(".weight")}
@@ -128,23 +122,21 @@ def test_outputs_for_past_inputs_do_not_change_while_the_weights_do(checkpoint: 
         assert float((moved @ basis).norm()) < 1e-5 * float(moved.norm())
 
 
-def test_where_all_of_the_inputs_are_held_the_weights_stay_byte_for_byte(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_where_all_of_the_inputs_are_held_the_weights_stay_byte_for_byte(tiny: Path, tmp_path: Path) -> None:
     gpm = Watched(epsilon=1.0, samples=8)
-    fit(checkpoint, tmp_path, gpm)
+    fit(tiny, tmp_path, gpm)
     bases, before, after = gpm._seen[1]
     whole = [name for name, basis in bases.items() if basis.shape[0] == basis.shape[1]]
     assert whole and all(torch.equal(after[name], before[name]) for name in whole)
 
 
 def test_what_is_no_weight_of_a_linear_layer_stays_from_the_second_task_on_and_is_told(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(lmmcl.sequence.task_sequence, "rank_zero_info", said.append)
     gpm = Watched(epsilon=0.9, samples=4)
-    fit(checkpoint, tmp_path, gpm, "full")
+    fit(tiny, tmp_path, gpm, "full")
     bases, before, after = gpm._seen[1]
     others = after.keys() - bases.keys()
     assert any("norm" in name for name in others) and any("embed" in name for name in others)
@@ -153,9 +145,9 @@ def test_what_is_no_weight_of_a_linear_layer_stays_from_the_second_task_on_and_i
     assert any(f"Watched: second leaves {len(others)} tensors as they are" in text for text in said)
 
 
-def test_a_layer_that_no_later_task_trains_is_not_looked_at(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_layer_that_no_later_task_trains_is_not_looked_at(tiny: Path, tmp_path: Path) -> None:
     gpm = GPM(epsilon=0.9, samples=4)
-    law_fit(checkpoint, tmp_path, [gpm])  # the last task trains what the others did
+    law_fit(tiny, tmp_path, [gpm])  # the last task trains what the others did
     weights = law_weights(tmp_path)
     trained = {name for name in weights["03-third"] if name.endswith(".weight")}
     assert {key.removesuffix("/basis") for key in gpm.tensors} == trained

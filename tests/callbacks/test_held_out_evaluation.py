@@ -25,16 +25,10 @@ from lmmcl.mitigation import StageCallback
 from lmmcl.position import Stage
 from lmmcl.probing.probe import first_answer_tokens
 from lmmcl.run.checkpoint import write_manifest
-from tests.tiny import tiny_checkpoint
 from tests.toy import ToySource, toy_data, toy_module, toy_task, toy_trainer
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
-def test_the_base_model_and_every_stage_are_measured_on_every_task(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_base_model_and_every_stage_are_measured_on_every_task(tiny: Path, tmp_path: Path) -> None:
     heard: list[tuple[str | None, list[str]]] = []
 
     class Listen(StageCallback):
@@ -44,7 +38,7 @@ def test_the_base_model_and_every_stage_are_measured_on_every_task(checkpoint: P
         ) -> None:
             heard.append((task.name if task else None, list(scores)))
 
-    toy_trainer(callbacks=[HeldOutEvaluation(), Listen()]).fit(toy_module(checkpoint, tmp_path), toy_data())
+    toy_trainer(callbacks=[HeldOutEvaluation(), Listen()]).fit(toy_module(tiny, tmp_path), toy_data())
     tasks = ["first", "second", "held"]
     assert [(name, sorted(found)) for name, found in heard] == [
         (n, sorted(tasks)) for n in (None, "first", "second")
@@ -58,11 +52,11 @@ def test_the_base_model_and_every_stage_are_measured_on_every_task(checkpoint: P
 
 
 def test_a_run_that_only_chooses_is_measured_on_dev_rows_and_shares_no_answer_with_others(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     for part, first, count in (("dev", 100, 6), ("test", 200, 7)):
         run = tmp_path / part
-        toy_trainer(callbacks=[HeldOutEvaluation(part=part)]).fit(toy_module(checkpoint, run), toy_data())  # type: ignore[arg-type]  # a text
+        toy_trainer(callbacks=[HeldOutEvaluation(part=part)]).fit(toy_module(tiny, run), toy_data())  # type: ignore[arg-type]  # a text
         lines = (run / "predictions" / "00-base" / "held.jsonl").read_text().splitlines()
         assert [json.loads(line)["id"] for line in lines] == [f"toy-2-{first + i}" for i in range(count)]
     keys = [
@@ -73,7 +67,7 @@ def test_a_run_that_only_chooses_is_measured_on_dev_rows_and_shares_no_answer_wi
 
 
 def test_a_stage_that_changed_nothing_costs_no_generation(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
 
@@ -96,7 +90,7 @@ def test_a_stage_that_changed_nothing_costs_no_generation(
 
             copy_(module.parameters_by_name(list(self.tensors)), self.tensors)
 
-    toy_trainer(callbacks=[Undo(), HeldOutEvaluation()]).fit(toy_module(checkpoint, tmp_path), toy_data())
+    toy_trainer(callbacks=[Undo(), HeldOutEvaluation()]).fit(toy_module(tiny, tmp_path), toy_data())
     assert len(calls) == 3, "one batch for each of the three tasks, for the base model only"
     base, last = (tmp_path / "predictions" / stage / "held.jsonl" for stage in ("00-base", "02-second"))
     assert base.read_bytes() == last.read_bytes()
@@ -112,7 +106,7 @@ def test_the_base_model_itself_reads_a_divergence_of_zero() -> None:
 
 @pytest.mark.parametrize(("batch_size", "answer_tokens", "logits_at_once"), [(32, 8, 1 << 26), (3, 2, 1)])
 def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(
-    checkpoint: Path,
+    tiny: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     batch_size: int,
@@ -138,8 +132,8 @@ def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(
                 readings.append(
                     (trainer.global_step, float(metrics["held_out_loss"]), float(metrics["held_out_kl"]))
                 )
-            base = type(pl_module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
-            now = type(pl_module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
+            base = type(pl_module.model).from_pretrained(tiny, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
+            now = type(pl_module.model).from_pretrained(tiny, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
             now.load_state_dict({n: p.detach() for n, p in pl_module.model.named_parameters()}, strict=False)
             rows = pl_module.data.eval_rows(pl_module.data.held_out[0], "dev", 4)
             canary = pl_module.data.collator.train(rows)
@@ -153,7 +147,7 @@ def test_the_canary_reads_the_loss_of_gold_answers_and_kl_to_the_base_model(
 
     canary = HeldOutEvaluation(batch_size, canary_every_n_steps=2, canary_samples=4)
     callbacks = [canary, Reference()]
-    toy_trainer(callbacks=callbacks).fit(toy_module(checkpoint, tmp_path), toy_data())
+    toy_trainer(callbacks=callbacks).fit(toy_module(tiny, tmp_path), toy_data())
     wanted = [entry for entry in expected if entry[0] in (2, 5)]
     found = [entry for entry in readings if entry[0] in (2, 5)]
     assert [step for step, _, _ in found] == [2, 5], "the second step of each task"
@@ -171,33 +165,29 @@ class WithoutDev(ToySource):
         return super().split(name)
 
 
-def test_the_canary_leaves_out_tasks_without_dev_rows_and_says_so_once(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_the_canary_leaves_out_tasks_without_dev_rows_and_says_so_once(tiny: Path, tmp_path: Path) -> None:
     data, canary = toy_data(), HeldOutEvaluation(canary_every_n_steps=1)
     data.held_out.append(replace(toy_task("small", 3), source=WithoutDev(3)))
     trainer = toy_trainer(callbacks=[canary])
     with pytest.warns(UserWarning, match="canary leaves out small, which") as said:
-        trainer.fit(toy_module(checkpoint, tmp_path), data)
+        trainer.fit(toy_module(tiny, tmp_path), data)
     assert sum("canary" in str(one.message) for one in said) == 1
     assert "held_out_kl" in trainer.callback_metrics
     assert (tmp_path / "predictions" / "02-second" / "small.jsonl").exists(), "it is measured all the same"
 
 
-def test_the_canary_is_off_where_no_held_out_task_has_dev_rows(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_canary_is_off_where_no_held_out_task_has_dev_rows(tiny: Path, tmp_path: Path) -> None:
     data, canary = toy_data(), HeldOutEvaluation(canary_every_n_steps=1)
     data.held_out[:] = [replace(toy_task("small", 3), source=WithoutDev(3))]
     trainer = toy_trainer(callbacks=[canary])
     with pytest.warns(UserWarning, match="small, which .*; it is off") as said:
-        trainer.fit(toy_module(checkpoint, tmp_path), data)
+        trainer.fit(toy_module(tiny, tmp_path), data)
     assert sum("canary" in str(one.message) for one in said) == 1 and not canary.tensors
     assert "held_out_kl" not in trainer.callback_metrics
 
 
-def test_every_n_steps_adds_rows_inside_a_stage(checkpoint: Path, tmp_path: Path) -> None:
-    toy_trainer(callbacks=[HeldOutEvaluation(every_n_steps=2)]).fit(
-        toy_module(checkpoint, tmp_path), toy_data()
-    )
+def test_every_n_steps_adds_rows_inside_a_stage(tiny: Path, tmp_path: Path) -> None:
+    toy_trainer(callbacks=[HeldOutEvaluation(every_n_steps=2)]).fit(toy_module(tiny, tmp_path), toy_data())
     stages = json.loads((tmp_path / "matrix.json").read_text())["stages"]
     assert [f"{stage['name']} {stage['variant']}".strip() for stage in stages] == [
         *("00-base", "01-first step 2", "01-first", "02-second step 2", "02-second")
@@ -205,7 +195,7 @@ def test_every_n_steps_adds_rows_inside_a_stage(checkpoint: Path, tmp_path: Path
 
 
 def test_a_stop_inside_a_measurement_between_stages_loses_neither_the_step_nor_the_row(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     class Stop(StageCallback):
         """As SIGTERM does, in the middle of a measurement."""
@@ -218,7 +208,7 @@ def test_a_stop_inside_a_measurement_between_stages_loses_neither_the_step_nor_t
 
     def fit(run: Path, *callbacks: StageCallback, **options: Any) -> None:
         # A save every 7 steps: only the stop itself can have saved the second one.
-        module = toy_module(checkpoint, run, checkpoint_every_n_steps=7, **options)
+        module = toy_module(tiny, run, checkpoint_every_n_steps=7, **options)
         toy_trainer(callbacks=list(callbacks)).fit(module, toy_data())
 
     fit(tmp_path / "whole", HeldOutEvaluation(every_n_steps=2))
@@ -236,7 +226,7 @@ def test_a_stop_inside_a_measurement_between_stages_loses_neither_the_step_nor_t
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_another_callback_may_add_columns_of_its_own(checkpoint: Path, tmp_path: Path) -> None:
+def test_another_callback_may_add_columns_of_its_own(tiny: Path, tmp_path: Path) -> None:
     class Constant(StageCallback):
         @override
         def evaluate(self, trainer: Trainer, module: ContinualLMM, stage: Stage) -> Mapping[str, TaskResult]:
@@ -244,7 +234,7 @@ def test_another_callback_may_add_columns_of_its_own(checkpoint: Path, tmp_path:
 
             return {"constant": TaskResult("constant", [Example("0", "a", "a", 1.0)])}
 
-    toy_trainer(callbacks=[HeldOutEvaluation(), Constant()]).fit(toy_module(checkpoint, tmp_path), toy_data())
+    toy_trainer(callbacks=[HeldOutEvaluation(), Constant()]).fit(toy_module(tiny, tmp_path), toy_data())
     matrix = json.loads((tmp_path / "matrix.json").read_text())
     assert all(stage["cells"]["constant"]["score"] == 100.0 for stage in matrix["stages"])
     assert "constant" in matrix["held_out"]

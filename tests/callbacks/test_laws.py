@@ -26,7 +26,6 @@ from tests.callbacks.laws import (
     law_weights,
     together,
 )
-from tests.tiny import tiny_checkpoint
 from tests.tiny_run import command
 
 Stages = dict[str, dict[str, Tensor]]
@@ -43,9 +42,9 @@ each_row = each(ROWS)
 class Runs:
     """Runs of the laws' sequence, each made once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
         self.folder = folder
-        self.checkpoint = tiny_checkpoint(folder / "tiny")
+        self.checkpoint = checkpoint
         self.modules: dict[str, ContinualLMM] = {}
 
     def run(self, name: str, make: Callable[[], Iterable[Callback]]) -> Path:
@@ -66,8 +65,8 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(tmp_path_factory.mktemp("laws"))
+def runs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("laws"), tiny)
 
 
 def same(one: Stages, other: Stages) -> bool:

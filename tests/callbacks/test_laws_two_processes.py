@@ -17,34 +17,32 @@ from tests.callbacks.laws import (
     law_weights,
     rows_on,
 )
-from tests.tiny import tiny_checkpoint
 from tests.torchrun import torchrun
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every row on one process."""
     out = tmp_path_factory.mktemp("laws")
-    checkpoint = tiny_checkpoint(out / "tiny")
     for row in ROWS:
-        law_fit(checkpoint, out / row.label, [row.make(row.at_work)])
+        law_fit(tiny, out / row.label, [row.make(row.at_work)])
     return out
 
 
 @pytest.fixture(scope="module")
-def ddp(out: Path) -> str:
+def ddp(tiny: Path, out: Path) -> str:
     """Rows of every kind on two processes, in one spawn."""
-    return spawned("ddp", out)
+    return spawned("ddp", tiny, out)
 
 
 @pytest.fixture(scope="module")
-def fsdp2(out: Path) -> str:
+def fsdp2(tiny: Path, out: Path) -> str:
     """Every row on two processes, in one spawn."""
-    return spawned("fsdp2", out)
+    return spawned("fsdp2", tiny, out)
 
 
-def spawned(strategy: str, out: Path) -> str:
-    torchrun(2, "-m", "tests.callbacks.laws", strategy, out / "tiny", out)
+def spawned(strategy: str, checkpoint: Path, out: Path) -> str:
+    torchrun(2, "-m", "tests.callbacks.laws", strategy, checkpoint, out)
     return strategy
 
 
@@ -58,10 +56,10 @@ CASES = [
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize(("strategy", "row"), CASES)
 def test_two_processes_end_with_the_weights_of_one(
-    strategy: str, row: Row, out: Path, request: pytest.FixtureRequest
+    strategy: str, row: Row, tiny: Path, out: Path, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(strategy)
-    base = law_base(out / "tiny", row)
+    base = law_base(tiny, row)
     mine, other = law_weights(out / f"{strategy}-{row.label}"), law_weights(out / row.label)
     for stage in STAGES:
         assert apart(mine[stage], other[stage], base) < ROUNDING, stage

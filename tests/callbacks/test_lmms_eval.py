@@ -32,7 +32,6 @@ from lmmcl.evaluation.lmms_reading import cut, document_score, examples_of, gene
 from lmmcl.evaluation.result import TaskResult
 from lmmcl.mitigation import StageCallback
 from lmmcl.position import Stage
-from tests.tiny import tiny_checkpoint
 from tests.tiny_run import command
 from tests.torchrun import torchrun
 from tests.toy import WORDS, toy_data, toy_module, toy_trainer
@@ -160,20 +159,19 @@ def without_lmms_eval(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_extra_there_is_one_error_before_the_weights_are_loaded(
-    tmp_path: Path, without_lmms_eval: None
+    tiny: Path, tmp_path: Path, without_lmms_eval: None
 ) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "tiny")
-    module = toy_module(checkpoint, tmp_path / "run")
+    module = toy_module(tiny, tmp_path / "run")
     with pytest.raises(UserError, match=r"not installed; install it with pip install 'lmmcl\[lmms-eval\]'"):
         toy_trainer(callbacks=[LmmsEval(["mmmu_val"])]).fit(module, toy_data())
     assert not hasattr(module, "model") and not (tmp_path / "run").exists()
 
 
-def test_a_yaml_names_it_as_any_callback(tmp_path: Path, without_lmms_eval: None) -> None:
+def test_a_yaml_names_it_as_any_callback(tiny: Path, tmp_path: Path, without_lmms_eval: None) -> None:
     tasks = "[mmmu_val, {task: mme, metric: mme_perception_score, best: 200}]"
     init = f"{{tasks: {tasks}, limit: null, batch_size: 8}}"
     (tmp_path / "run.yaml").write_text(
-        f"model: {{path: {tiny_checkpoint(tmp_path / 'tiny')}}}\ndata: {{tasks: [count]}}\nrun: {tmp_path / 'run'}\n"
+        f"model: {{path: {tiny}}}\ndata: {{tasks: [count]}}\nrun: {tmp_path / 'run'}\n"
         f"trainer: {{callbacks: [{{class_path: LmmsEval, init_args: {init}}}]}}\n"
     )
     code, _, errors = command("fit", "--config", tmp_path / "run.yaml")
@@ -217,11 +215,6 @@ class Notices(StageCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ContinualLMM)
         pl_module.sequence.report_notice = self._said.append
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -308,11 +301,11 @@ class Reference(StageCallback):
 @real
 @pytest.mark.slow
 def test_a_task_of_lmms_eval_is_a_column_of_the_matrix_at_every_stage(
-    checkpoint: Path, tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
     lmms = LmmsEval(["tiny_group"], batch_size=4, include_path=str(tasks))
-    module = toy_module(checkpoint, tmp_path)
+    module = toy_module(tiny, tmp_path)
     trainer = toy_trainer(callbacks=[HeldOutEvaluation(every_n_steps=2), lmms, Reference(), Notices(said)])
     state = random.getstate()
     trainer.fit(module, toy_data())
@@ -343,7 +336,7 @@ def test_a_task_of_lmms_eval_is_a_column_of_the_matrix_at_every_stage(
 @real
 @pytest.mark.slow
 def test_a_stop_loses_at_most_the_task_that_was_asked(
-    checkpoint: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     measure = LmmsEval._measure
@@ -357,7 +350,7 @@ def test_a_stop_loses_at_most_the_task_that_was_asked(
 
     def fit(run: Path, **options: Any) -> None:
         callback = LmmsEval(["tiny_share", "tiny_record"], limit=5, include_path=str(tasks))
-        toy_trainer(callbacks=[callback]).fit(toy_module(checkpoint, run, **options), toy_data())
+        toy_trainer(callbacks=[callback]).fit(toy_module(tiny, run, **options), toy_data())
 
     fit(tmp_path / "whole")
     monkeypatch.setattr(LmmsEval, "_measure", stopping)
@@ -382,9 +375,9 @@ def test_a_stop_loses_at_most_the_task_that_was_asked(
     ],
 )
 def test_a_task_that_cannot_be_measured_is_named_before_the_weights_are_loaded(
-    checkpoint: Path, tasks: Path, tmp_path: Path, options: dict[str, Any], said: str
+    tiny: Path, tasks: Path, tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
-    module = toy_module(checkpoint, tmp_path / "run")
+    module = toy_module(tiny, tmp_path / "run")
     with pytest.raises(UserError, match=said):
         toy_trainer(callbacks=[LmmsEval(**options, include_path=str(tasks))]).fit(module, toy_data())
     assert not hasattr(module, "model") and not (tmp_path / "run").exists()
@@ -393,27 +386,27 @@ def test_a_task_that_cannot_be_measured_is_named_before_the_weights_are_loaded(
 @real
 @pytest.mark.slow
 def test_a_scorer_of_lmms_eval_that_fails_is_named_with_its_reason(
-    checkpoint: Path, tasks: Path, tmp_path: Path
+    tiny: Path, tasks: Path, tmp_path: Path
 ) -> None:
     trainer = toy_trainer(callbacks=[LmmsEval(["tiny_fails"], limit=1, include_path=str(tasks))])
     with pytest.raises(UserError, match=r"could not score tiny_fails \(KeyError: \"the judge's key\"\)"):
-        trainer.fit(toy_module(checkpoint, tmp_path), toy_data())
+        trainer.fit(toy_module(tiny, tmp_path), toy_data())
 
 
 @real
 @pytest.mark.slow
-def test_two_processes_measure_what_one_does(checkpoint: Path, tasks: Path, tmp_path: Path) -> None:
+def test_two_processes_measure_what_one_does(tiny: Path, tasks: Path, tmp_path: Path) -> None:
     def validate(strategy: str, devices: int) -> None:
         callback = LmmsEval(["tiny_group"], batch_size=2, include_path=str(tasks))
         trainer = toy_trainer(callbacks=[callback], strategy=strategy, devices=devices)
-        trainer.validate(toy_module(checkpoint, tmp_path / strategy), toy_data(), verbose=False)
+        trainer.validate(toy_module(tiny, tmp_path / strategy), toy_data(), verbose=False)
 
     validate("auto", 1)
     code = f"""
         from pathlib import Path
         from lmmcl.callbacks import LmmsEval
         from tests.toy import toy_data, toy_module, toy_trainer
-        checkpoint, tasks, tmp_path = Path({str(checkpoint)!r}), Path({str(tasks)!r}), Path({str(tmp_path)!r})
+        tiny, tasks, tmp_path = Path({str(tiny)!r}), Path({str(tasks)!r}), Path({str(tmp_path)!r})
     """
     body = textwrap.dedent(inspect.getsource(validate))
     calls = 'validate("ddp", 2)\nvalidate("fsdp2", 2)\n'

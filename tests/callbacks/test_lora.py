@@ -17,10 +17,9 @@ from lmmcl.adapters.low_rank import names_of
 from lmmcl.callbacks import EMA, EWC, SFA, LoRA, LwF, OLoRA, WiSEFT
 from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
-from lmmcl.export import export
-from lmmcl.stage_weights import StageWeights
+from lmmcl.export.stage import export
+from lmmcl.sequence.stage_weights import StageWeights
 from tests.callbacks.laws import law_data, law_fit, law_weights
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 
 STAGE = "03-third"
@@ -61,11 +60,6 @@ def logits(module: ContinualLMM) -> Tensor:
 
 def lora(**options: object) -> LoRA:
     return LoRA(**{"rank": 3, "alpha": 6.0, "dropout": 0.2, **options})  # type: ignore[arg-type]  # plain values
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("lora") / "tiny")
 
 
 @pytest.fixture(scope="module")

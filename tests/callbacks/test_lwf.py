@@ -17,14 +17,7 @@ from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.errors import UserError
 from lmmcl.losses import distillation
 from lmmcl.outputs.token_outputs import TokenOutputs
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_data, toy_module, toy_task, toy_trainer
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
 
 POSITIONS = pytest.mark.parametrize("positions", ["answer", "all"])
 
@@ -35,23 +28,19 @@ def fit(checkpoint: Path, run: Path, *callbacks: Callback, **options: Any) -> di
 
 
 @POSITIONS
-def test_weight_zero_is_plain_fine_tuning_bit_for_bit(
-    positions: Any, checkpoint: Path, tmp_path: Path
-) -> None:
-    plain = fit(checkpoint, tmp_path / "plain")
-    off = fit(checkpoint, tmp_path / "off", LwF(weight=0.0, positions=positions))
+def test_weight_zero_is_plain_fine_tuning_bit_for_bit(positions: Any, tiny: Path, tmp_path: Path) -> None:
+    plain = fit(tiny, tmp_path / "plain")
+    off = fit(tiny, tmp_path / "off", LwF(weight=0.0, positions=positions))
     for stage, tensors in plain.items():
         assert all(torch.equal(tensors[name], off[stage][name]) for name in tensors)
 
 
 @POSITIONS
-def test_a_student_that_equals_its_teacher_is_not_pulled(
-    positions: Any, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_student_that_equals_its_teacher_is_not_pulled(positions: Any, tiny: Path, tmp_path: Path) -> None:
     one_step = TaskSequenceDataModule([toy_task("first", 0, max_train_samples=8)], batch_size=8)
     found = []
     for name, callbacks in {"plain": [], "LwF": [LwF(weight=100.0, positions=positions)]}.items():
-        module = toy_module(checkpoint, tmp_path / name)
+        module = toy_module(tiny, tmp_path / name)
         toy_trainer(callbacks=callbacks, gradient_clip_val=None).fit(module, one_step)
         found.append(load_file(tmp_path / name / "stages" / "01-first" / "weights.safetensors"))
     moved = 0.0
@@ -62,7 +51,7 @@ def test_a_student_that_equals_its_teacher_is_not_pulled(
 
 
 def test_the_teacher_is_the_previous_stage_and_the_term_its_textbook_formula(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     """The reference loads the previous stage into a second whole model and uses full logits."""
     run = tmp_path / "run"
@@ -74,7 +63,7 @@ def test_the_teacher_is_the_previous_stage_and_the_term_its_textbook_formula(
             found = super().token_loss(module, batch, outputs)
             assert found is not None and batch.labels is not None
             stage = module.sequence.position.stage
-            teacher = type(module.model).from_pretrained(checkpoint, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
+            teacher = type(module.model).from_pretrained(tiny, attn_implementation="eager")  # type: ignore[attr-defined]  # transformers
             if stage > 1:
                 weights = load_file(run / "stages" / "01-first" / "weights.safetensors")
                 assert not teacher.load_state_dict(weights, strict=False).unexpected_keys
@@ -86,7 +75,7 @@ def test_the_teacher_is_the_previous_stage_and_the_term_its_textbook_formula(
             checked.append(stage)
             return found
 
-    fit(checkpoint, run, Check(weight=0.7, temperature=3.0, name="LwF"))
+    fit(tiny, run, Check(weight=0.7, temperature=3.0, name="LwF"))
     assert checked == [1, 1, 1, 2, 2, 2]
 
 
@@ -122,16 +111,16 @@ class Whole(LwF):
 
 
 def test_at_all_positions_it_is_the_mean_over_each_sample_weighted_by_its_answer_tokens(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
-    whole = Whole(checkpoint)
-    fit(checkpoint, tmp_path, whole)
+    whole = Whole(tiny)
+    fit(tiny, tmp_path, whole)
     assert whole.checked == 3
 
 
-def test_all_positions_reach_more_than_the_answer(checkpoint: Path, tmp_path: Path) -> None:
-    answer = fit(checkpoint, tmp_path / "answer", LwF(weight=5.0))["02-second"]
-    everywhere = fit(checkpoint, tmp_path / "all", LwF(weight=5.0, positions="all"))["02-second"]
+def test_all_positions_reach_more_than_the_answer(tiny: Path, tmp_path: Path) -> None:
+    answer = fit(tiny, tmp_path / "answer", LwF(weight=5.0))["02-second"]
+    everywhere = fit(tiny, tmp_path / "all", LwF(weight=5.0, positions="all"))["02-second"]
     assert any(not torch.equal(answer[name], everywhere[name]) for name in answer)
 
 
@@ -147,7 +136,7 @@ def test_each_sample_weighs_as_much_as_its_answer_tokens() -> None:
     assert float(found.sum()) == len(answers)
 
 
-def test_the_teacher_holds_the_trained_tensors_and_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_teacher_holds_the_trained_tensors_and_nothing_else(tiny: Path, tmp_path: Path) -> None:
     held: list[tuple[set[str], set[str]]] = []
 
     class Look(LwF):
@@ -156,7 +145,7 @@ def test_the_teacher_holds_the_trained_tensors_and_nothing_else(checkpoint: Path
             super().before_forward(module, batch)
             held.append((set(self.tensors), set(module.trained)))
 
-    fit(checkpoint, tmp_path, Look(name="LwF"))
+    fit(tiny, tmp_path, Look(name="LwF"))
     assert all(tensors == trained for tensors, trained in held) and len(held) == 6
 
 

@@ -14,7 +14,6 @@ from lmmcl.errors import UserError
 from lmmcl.merge.layer_inputs import second_moments
 from lmmcl.probing.calibration import draw_rows
 from tests.callbacks.laws import law_fit
-from tests.tiny import tiny_checkpoint
 
 
 class Moments(StageCallback):
@@ -59,18 +58,9 @@ class Moments(StageCallback):
             module.model.get_submodule(path)._forward_hooks.clear()
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
-def test_few_values_change_and_a_layer_answers_more_like_the_tuned_one(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_few_values_change_and_a_layer_answers_more_like_the_tuned_one(tiny: Path, tmp_path: Path) -> None:
     seen = Moments()
-    law_fit(
-        checkpoint, tmp_path, [seen, ModelTailor(keep=0.1, samples=4, damping=1e-3, measure_before=False)]
-    )
+    law_fit(tiny, tmp_path, [seen, ModelTailor(keep=0.1, samples=4, damping=1e-3, measure_before=False)])
     from tests.callbacks.laws import law_weights
 
     after = law_weights(tmp_path)["01-first"]

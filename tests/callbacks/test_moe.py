@@ -15,24 +15,18 @@ from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.callbacks import EMA, EWC, SFA, LoRA, LwF, MoE, MoELoRA, WiSEFT
 from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
-from lmmcl.export import export
+from lmmcl.export.stage import export
 from lmmcl.loading import Checkpoint
-from lmmcl.plan import memory_of
 from lmmcl.preflight.adapters import Adapted
 from lmmcl.preflight.memory import Place, need_of
+from lmmcl.report.plan import memory_of
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.recipe_table import on_meta
 from tests.callbacks.adapted import logits, measured_again
 from tests.callbacks.laws import STAGES, law_data, law_fit, law_weights
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 
 MLP = "model.language_model.layers.{}.mlp"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("moe") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -14,24 +14,18 @@ from lmmcl.adapters.lora_experts import ExpertLinear
 from lmmcl.callbacks import EMA, EWC, SFA, LoRA, LwF, MoELoRA, OLoRA, WiSEFT
 from lmmcl.conflicts import check_conflicts
 from lmmcl.errors import UserError
-from lmmcl.export import export
+from lmmcl.export.stage import export
 from lmmcl.loading import Checkpoint
 from lmmcl.preflight.adapters import Adapted
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.recipe_table import on_meta
 from tests.callbacks.adapted import logits, measured_again
 from tests.callbacks.laws import STAGES, law_data, law_fit
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 
 
 def method(name: str | None = None) -> MoELoRA:
     return MoELoRA(rank=4, experts=2, alpha=8.0, dropout=0.2, name=name)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("moe-lora") / "tiny")
 
 
 @pytest.fixture(scope="module")

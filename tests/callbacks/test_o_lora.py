@@ -9,14 +9,8 @@ from lmmcl.adapters.low_rank import names_of
 from lmmcl.callbacks import LoRA, OLoRA
 from lmmcl.callbacks.o_lora import overlap
 from tests.callbacks.laws import STAGES, law_fit, law_weights
-from tests.tiny import tiny_checkpoint
 
 OPTIONS = {"rank": 4, "alpha": 8.0, "dropout": 0.1}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("o-lora") / "tiny")
 
 
 def test_orthogonal_rows_give_zero_and_others_the_sum_of_absolute_products() -> None:

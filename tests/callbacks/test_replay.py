@@ -17,13 +17,7 @@ from lmmcl.data.batches.batch import IGNORED, Batch
 from lmmcl.errors import UserError
 from lmmcl.outputs.token_outputs import TokenOutputs
 from tests.callbacks.test_data_mix import Seen
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 def fit(checkpoint: Path, run: Path, *callbacks: Callback, **options: Any) -> dict[str, dict[str, Tensor]]:
@@ -58,11 +52,11 @@ class Check(Replay):
 
 
 def test_without_a_past_the_first_task_is_plain_and_the_loss_is_one_mean_over_batch_and_buffer(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     check, seen = Check(buffer=3, per_step=2), Seen()
-    plain = fit(checkpoint, tmp_path / "plain")
-    found = fit(checkpoint, tmp_path / "run", check, seen, micro_batch_size=4)
+    plain = fit(tiny, tmp_path / "plain")
+    found = fit(tiny, tmp_path / "run", check, seen, micro_batch_size=4)
     assert all(torch.equal(found["01-first"][name], tensor) for name, tensor in plain["01-first"].items())
     assert any(not torch.equal(found["02-second"][name], t) for name, t in plain["02-second"].items())
     assert [len(ids) for ids in seen.steps] == [4, 4, 6, 6]
@@ -74,24 +68,24 @@ def test_without_a_past_the_first_task_is_plain_and_the_loss_is_one_mean_over_ba
     assert logged == pytest.approx(expected, rel=1e-5)
 
 
-def test_micro_batches_change_rounding_only(checkpoint: Path, tmp_path: Path) -> None:
-    one = fit(checkpoint, tmp_path / "one", Replay(buffer=4))["02-second"]
+def test_micro_batches_change_rounding_only(tiny: Path, tmp_path: Path) -> None:
+    one = fit(tiny, tmp_path / "one", Replay(buffer=4))["02-second"]
     seen = Seen()
-    other = fit(checkpoint, tmp_path / "other", Replay(buffer=4), seen, micro_batch_size=1)["02-second"]
+    other = fit(tiny, tmp_path / "other", Replay(buffer=4), seen, micro_batch_size=1)["02-second"]
     assert [len(ids) for ids in seen.steps] == [4, 4, 8, 8]
     assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
 
 
-def test_the_general_set_joins_from_the_first_step_on(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_general_set_joins_from_the_first_step_on(tiny: Path, tmp_path: Path) -> None:
     seen = Seen()
-    fit(checkpoint, tmp_path, Replay(buffer=0.25, per_step=1, begin_with="general", begin_samples=2), seen)
+    fit(tiny, tmp_path, Replay(buffer=0.25, per_step=1, begin_with="general", begin_samples=2), seen)
     joined = [next(name for name in ids if name.startswith("Replay/")) for ids in seen.steps]
     assert all(name.startswith("Replay/general/general-train-") for name in joined[:2])
     assert joined[0] != joined[1]
 
 
-def test_what_is_saved_is_which_rows_are_kept(checkpoint: Path, tmp_path: Path) -> None:
-    fit(checkpoint, tmp_path, Replay(buffer=0.5))
+def test_what_is_saved_is_which_rows_are_kept(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path, Replay(buffer=0.5))
     last = max((tmp_path / "last").iterdir())
     state = json.loads((last / "manifest.json").read_text())["state"]["callbacks"]["Replay"]
     assert state["passed"] == [["first", 8], ["second", 8]]

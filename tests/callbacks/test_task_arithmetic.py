@@ -9,12 +9,12 @@ from lmmcl.callbacks import TaskArithmetic
 from lmmcl.errors import UserError
 from lmmcl.weights import mix_
 from tests.callbacks.stage_changes import watched
-from tests.tiny import tiny_checkpoint
 
 
-def test_adding_a_share_of_every_task_vector_is_wise_ft_with_the_other_share(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "tiny")
-    watch = watched(checkpoint, tmp_path / "run", TaskArithmetic(0.75, measure_before=False))
+def test_adding_a_share_of_every_task_vector_is_wise_ft_with_the_other_share(
+    tiny: Path, tmp_path: Path
+) -> None:
+    watch = watched(tiny, tmp_path / "run", TaskArithmetic(0.75, measure_before=False))
     base = watch.starts[0]
     for start, end, after in zip(watch.starts, watch.ends, watch.afters, strict=True):
         mix_(end, start, alpha=0.25)

@@ -10,12 +10,12 @@ from lmmcl.errors import UserError
 from lmmcl.merge.ties import ties
 from tests.callbacks.stage_changes import watched
 from tests.merge.two_models import merged
-from tests.tiny import tiny_checkpoint
 
 
-def test_after_every_task_the_model_is_the_base_and_the_merge_of_all_changes(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "tiny")
-    watch = watched(checkpoint, tmp_path / "run", TIES(keep=0.6, weight=0.8, measure_before=False))
+def test_after_every_task_the_model_is_the_base_and_the_merge_of_all_changes(
+    tiny: Path, tmp_path: Path
+) -> None:
+    watch = watched(tiny, tmp_path / "run", TIES(keep=0.6, weight=0.8, measure_before=False))
     base: dict[str, torch.Tensor] = {}
     changes: dict[str, list[torch.Tensor]] = {}
     for start, end, after in zip(watch.starts, watch.ends, watch.afters, strict=True):

@@ -21,15 +21,9 @@ from lmmcl.evaluation.choices import Choices
 from lmmcl.evaluation.matrix import Matrix
 from lmmcl.mitigation import StageCallback
 from tests.callbacks.laws import law_fit
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 
 Stages = dict[str, dict[str, Tensor]]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 def fit(checkpoint: Path, run: Path, *callbacks: Callback) -> Stages:
@@ -43,15 +37,15 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_alpha_zero_is_plain_fine_tuning_bit_for_bit(checkpoint: Path, tmp_path: Path) -> None:
-    plain = fit(checkpoint, tmp_path / "plain")
-    merged = fit(checkpoint, tmp_path / "merged", WiSEFT(alpha=0.0, measure_before=False))
+def test_alpha_zero_is_plain_fine_tuning_bit_for_bit(tiny: Path, tmp_path: Path) -> None:
+    plain = fit(tiny, tmp_path / "plain")
+    merged = fit(tiny, tmp_path / "merged", WiSEFT(alpha=0.0, measure_before=False))
     assert same(plain["02-second"], merged["02-second"])
 
 
-def test_alpha_one_leaves_the_base_weights_bit_for_bit(checkpoint: Path, tmp_path: Path) -> None:
-    stages = fit(checkpoint, tmp_path, WiSEFT(alpha=1.0, measure_before=False))
-    base = pretrained(checkpoint)
+def test_alpha_one_leaves_the_base_weights_bit_for_bit(tiny: Path, tmp_path: Path) -> None:
+    stages = fit(tiny, tmp_path, WiSEFT(alpha=1.0, measure_before=False))
+    base = pretrained(tiny)
     assert same(stages["02-second"], {name: base[name] for name in stages["02-second"]})
 
 
@@ -61,7 +55,7 @@ def pretrained(checkpoint: Path) -> dict[str, Tensor]:
     return dict(AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict())
 
 
-def test_the_next_task_starts_from_the_merge_of_before_and_after(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_next_task_starts_from_the_merge_of_before_and_after(tiny: Path, tmp_path: Path) -> None:
     seen: dict[str, dict[str, Tensor]] = {}
 
     class Watch(StageCallback):
@@ -75,14 +69,14 @@ def test_the_next_task_starts_from_the_merge_of_before_and_after(checkpoint: Pat
         def on_task_end(self, trainer: Trainer, module: ContinualLMM, task: Task) -> None:
             seen[f"end {task.name}"] = {n: p.detach().clone() for n, p in module.trained_parameters().items()}
 
-    fit(checkpoint, tmp_path, Watch(), WiSEFT(alpha=0.25, measure_before=False))
+    fit(tiny, tmp_path, Watch(), WiSEFT(alpha=0.25, measure_before=False))
     for name, start in seen["start second"].items():
         expected = 0.25 * seen["start first"][name] + 0.75 * seen["end first"][name]
         torch.testing.assert_close(start, expected)
 
 
-def test_weights_before_and_after_the_merge_get_a_row_each(checkpoint: Path, tmp_path: Path) -> None:
-    fit(checkpoint, tmp_path, HeldOutEvaluation(), LwF(), WiSEFT(alpha=0.5))
+def test_weights_before_and_after_the_merge_get_a_row_each(tiny: Path, tmp_path: Path) -> None:
+    fit(tiny, tmp_path, HeldOutEvaluation(), LwF(), WiSEFT(alpha=0.5))
     stages = json.loads((tmp_path / "matrix.json").read_text())["stages"]
     rows = [(stage["name"], stage["variant"]) for stage in stages]
     assert rows == [
@@ -107,13 +101,13 @@ class Look(StageCallback):
 
 
 def test_a_sweep_takes_the_merge_that_the_rule_says_and_tells_all_scores(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, after = Look("before"), Look("after")
     merged = WiSEFT(alpha=[0.6, 0.0, 0.3], keep=0.7, measure_before=False)
     said: list[str] = []
     monkeypatch.setattr(lmmcl.sequence.task_sequence, "rank_zero_info", said.append)
-    law_fit(checkpoint, tmp_path, [before, merged, after])
+    law_fit(tiny, tmp_path, [before, merged, after])
     rows = Choices(tmp_path, "WiSEFT").read()
     assert [(row.stage, row.name) for row in rows] == [(1, "01-first"), (2, "02-second"), (3, "03-third")]
     assert len({tuple(c["scores"]["kept"] for c in row.candidates) for row in rows}) > 1
@@ -136,14 +130,14 @@ def test_a_sweep_takes_the_merge_that_the_rule_says_and_tells_all_scores(
         assert any(row.name in text and f"takes α {alphas[row.chosen]:g}" in text for text in said)
 
 
-def test_a_sweep_measures_the_merge_that_stands_in_memory(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_sweep_measures_the_merge_that_stands_in_memory(tiny: Path, tmp_path: Path) -> None:
     """The scores of each α are those that a run with this α alone has on the same rows."""
-    law_fit(checkpoint, tmp_path / "sweep", [WiSEFT(alpha=[0.0, 0.5], measure_before=False)], kill_at=3)
+    law_fit(tiny, tmp_path / "sweep", [WiSEFT(alpha=[0.0, 0.5], measure_before=False)], kill_at=3)
     swept = Choices(tmp_path / "sweep", "WiSEFT").read()[0]
     for candidate in swept.candidates:
         run = tmp_path / str(candidate["alpha"])
         matrix = HeldOutEvaluation(canary_every_n_steps=0, part="dev")
-        law_fit(checkpoint, run, [matrix, WiSEFT(alpha=candidate["alpha"], measure_before=False)], kill_at=3)
+        law_fit(tiny, run, [matrix, WiSEFT(alpha=candidate["alpha"], measure_before=False)], kill_at=3)
         cells = Matrix.load(run / "matrix.json").finals[1].cells
         assert {name: cells[name].score for name in candidate["scores"]} == candidate["scores"]
 
@@ -158,10 +152,10 @@ def test_the_merit_weighs_learning_against_the_mean_of_what_is_kept() -> None:
     assert merit(80.0, [], keep=0.25) == 80.0
 
 
-def test_one_alpha_is_chosen_from_without_a_score(checkpoint: Path, tmp_path: Path) -> None:
+def test_one_alpha_is_chosen_from_without_a_score(tiny: Path, tmp_path: Path) -> None:
     alphas: dict[str, float | list[float]] = {"plain": 0.3, "listed": [0.3]}
     for name, alpha in alphas.items():
-        law_fit(checkpoint, tmp_path / name, [WiSEFT(alpha, measure_before=False)], kill_at=3)
+        law_fit(tiny, tmp_path / name, [WiSEFT(alpha, measure_before=False)], kill_at=3)
     plain, listed = (
         load_file(tmp_path / n / "stages/01-first/weights.safetensors") for n in ("plain", "listed")
     )
@@ -170,10 +164,10 @@ def test_one_alpha_is_chosen_from_without_a_score(checkpoint: Path, tmp_path: Pa
 
 
 def test_a_sweep_without_rows_to_choose_by_is_refused_before_the_weights_are_loaded(
-    checkpoint: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"WiSEFT.held_out must name tasks .* got 'nobody'"):
-        law_fit(checkpoint, tmp_path / "run", [WiSEFT("sweep", held_out=["nobody"])])
+        law_fit(tiny, tmp_path / "run", [WiSEFT("sweep", held_out=["nobody"])])
     assert not (tmp_path / "run").exists()
 
 

@@ -30,7 +30,7 @@ CLOCKS = 48
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copies of the hub's data sets under ``hub``, and the rows of one's own that the orders name."""
     folder = tmp_path_factory.mktemp("study")
-    write_fixtures(folder / "hub", rows=10, learned=48)
+    write_fixtures(folder / "hub", rows=4, learned=48)
     (folder / "data").mkdir()
     rows = []
     for number in range(CLOCKS):

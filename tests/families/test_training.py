@@ -14,7 +14,7 @@ from lmmcl import ContinualLMM, TaskSequenceDataModule
 from lmmcl.callbacks import HeldOutEvaluation, LwF, WiSEFT
 from lmmcl.data.batches.collate import Collator
 from lmmcl.evaluation.generate import generate
-from lmmcl.export import export
+from lmmcl.export.stage import export
 from lmmcl.structure.anatomy import Anatomy
 from lmmcl.structure.recipe import RECIPES, Recipe
 from tests.families.conftest import Kit

@@ -14,7 +14,6 @@ from typing_extensions import override
 import lmmcl.probing.layer_inputs
 from lmmcl import ContinualLMM, StageCallback, Task, TaskSequenceDataModule
 from lmmcl.probing.layer_inputs import input_moments, linear_layers
-from tests.tiny import tiny_checkpoint
 from tests.toy import toy_module, toy_task, toy_trainer
 
 ROWS_SEEN = 4
@@ -61,10 +60,10 @@ def reference(module: ContinualLMM, rows: Any, layers: Mapping[str, nn.Linear]) 
 
 
 @pytest.fixture(scope="module")
-def look(tmp_path_factory: pytest.TempPathFactory) -> Look:
+def look(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Look:
     folder, look = tmp_path_factory.mktemp("look"), Look()
     data = TaskSequenceDataModule([toy_task("first", 0, max_train_samples=8)], batch_size=8)
-    toy_trainer(callbacks=[look]).fit(toy_module(tiny_checkpoint(folder / "tiny"), folder / "run"), data)
+    toy_trainer(callbacks=[look]).fit(toy_module(tiny, folder / "run"), data)
     return look
 
 
@@ -86,7 +85,7 @@ def test_linear_layers_are_those_of_towers_and_decoder_but_not_the_head(look: Lo
 
 
 def test_few_matrices_at_once_give_the_same(
-    look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    look: Look, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lmmcl.probing.layer_inputs, "_AT_ONCE", 1)
     passes: list[int] = []
@@ -99,7 +98,7 @@ def test_few_matrices_at_once_give_the_same(
     monkeypatch.setattr(lmmcl.probing.layer_inputs, "_pass", counted)
     again = Look()
     data = TaskSequenceDataModule([toy_task("first", 0, max_train_samples=8)], batch_size=8)
-    toy_trainer(callbacks=[again]).fit(toy_module(tiny_checkpoint(tmp_path / "tiny"), tmp_path / "run"), data)
+    toy_trainer(callbacks=[again]).fit(toy_module(tiny, tmp_path / "run"), data)
     assert passes == [1] * len(look.found)
     assert all(torch.equal(again.found[name], moments) for name, moments in look.found.items())
 
@@ -121,12 +120,10 @@ class Filled(StageCallback):
             self.found.append(dict(input_moments(module, rows, layers)))
 
 
-def test_the_filler_of_a_sample_without_picture_does_not_count(tmp_path: Path) -> None:
+def test_the_filler_of_a_sample_without_picture_does_not_count(tiny: Path, tmp_path: Path) -> None:
     filled = Filled()
     data = TaskSequenceDataModule([toy_task("first", 0, text=True, max_train_samples=8)], batch_size=8)
-    toy_trainer(callbacks=[filled]).fit(
-        toy_module(tiny_checkpoint(tmp_path / "tiny"), tmp_path / "run"), data
-    )
+    toy_trainer(callbacks=[filled]).fit(toy_module(tiny, tmp_path / "run"), data)
     without, beside = filled.found
     assert any(moments.any() for moments in without.values())
     for name, moments in without.items():

@@ -46,10 +46,9 @@ def test_the_default_model_weighs_at_most_eight_megabytes_in_bf16(tmp_path: Path
     assert 2 * sum(parameter.numel() for parameter in model.parameters()) <= 8e6
 
 
-def test_model_and_processor_load_by_their_auto_classes_and_answer(tmp_path: Path) -> None:
-    folder = tiny_checkpoint(tmp_path)
-    processor = AutoProcessor.from_pretrained(folder)
-    model: Any = AutoModelForImageTextToText.from_pretrained(folder)
+def test_model_and_processor_load_by_their_auto_classes_and_answer(tiny: Path) -> None:
+    processor = AutoProcessor.from_pretrained(tiny)
+    model: Any = AutoModelForImageTextToText.from_pretrained(tiny)
     talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
     prompt = processor.apply_chat_template(talk, add_generation_prompt=True)
     assert prompt == "<|user|><image>What is it?<|end|><|assistant|>"
