@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
@@ -42,10 +42,12 @@ class StageCallback(Callback):
     Attributes:
         name: under which its terms are logged and its state is saved; two callbacks of one class need two names.
         tensors: its tensor state. Never restore or create it before ``on_task_start``: the engine does.
+        may_change: attributes that a run may go on with otherwise; they change no result, or its rounding at most.
     """
 
     name: str
     tensors: dict[str, Tensor]
+    may_change: ClassVar[frozenset[str]] = frozenset()
     _fitted: bool = False  # a fit has begun with this object, which then holds what it learned there
 
     def __init__(self, name: str | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -62,7 +62,7 @@ class HeldOutEvaluation(StageCallback):
     32 bytes per prompt and word of the vocabulary, 311 MB for 64 prompts and 152,064 words.
 
     Args:
-        batch_size: prompts answered, or read by the canary, at once on one process.
+        batch_size: prompts answered, or read by the canary, at once on one process; a run may go on with another one.
         every_n_steps: also measure every so many optimizer steps inside a task; None: at stages only.
         canary_every_n_steps: optimizer steps between two readings of the canary; 0 turns it off.
         canary_samples: held-out prompts the canary reads, dealt over the held-out tasks that have ``dev`` rows.
@@ -70,6 +70,8 @@ class HeldOutEvaluation(StageCallback):
             something (a learning rate, a strength).
         name: of its state.
     """
+
+    may_change: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from lmmcl.agreement import agree
 from lmmcl.data.batches.batch import Batch
 from lmmcl.data.row import Row
 from lmmcl.data_parallel import share
+from lmmcl.errors import UserError
 from lmmcl.evaluation.generate import generate
 from lmmcl.evaluation.kept_features import Prompts
 from lmmcl.evaluation.processes import anyone
@@ -93,7 +94,7 @@ def answered(
 
     Raises:
         EvaluationStopped: ``stop`` said so.
-        UserError: a row could not be answered on some process.
+        UserError: a row could not be answered on some process, or its memory does not hold a batch.
     """
     rank, processes = share()
     dealt = batches(lengths if lengths is not None else [length(row) for row in rows], batch_size)
@@ -115,6 +116,12 @@ def answered(
                 if turn + 1 < rounds:
                     coming = collate(turn + 1)
                 answers = _answers(module, batch, max_new_tokens)
+            except torch.OutOfMemoryError as failure:
+                error = UserError(
+                    f"{len(indices)} prompts at once do not fit into memory ({' '.join(str(failure).split())[:200]}). "
+                    "Lower batch_size, of HeldOutEvaluation in trainer.callbacks or of the command; a run goes on with "
+                    "it by --ckpt_path last."
+                )
             except Exception as failure:  # noqa: BLE001 - raised on every process, just below
                 error = failure
             if anyone(error is not None, module.device):

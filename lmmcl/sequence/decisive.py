@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
+from lmmcl.mitigation import StageCallback
 from lmmcl.model import ContinualLMM
 
 _FREE = {"run", "resume", "checkpoint_every_n_steps", "activation_checkpointing", "compile", "liger"}
@@ -39,10 +40,11 @@ def decisive_config(module: ContinualLMM) -> dict[str, Any]:
 def _settings(callback: Callback) -> list[Any]:
     """A callback's class and its plain public attributes; tensors are its state, not its settings."""
     kind = type(callback)
+    passed_over = {"tensors", *(callback.may_change if isinstance(callback, StageCallback) else ())}
     plain = {
         key: _plain(value)
         for key, value in vars(callback).items()
-        if isinstance(value, _PLAIN) and not key.startswith("_") and key != "tensors"
+        if isinstance(value, _PLAIN) and not key.startswith("_") and key not in passed_over
     }
     return [f"{kind.__module__}.{kind.__qualname__}", plain]
 

@@ -228,6 +228,14 @@ def test_an_error_in_a_row_reaches_the_caller() -> None:
         list(evaluate(Echo(), [Task("t")], {"t": rows(3)}, broken))
 
 
+def test_a_batch_of_prompts_that_does_not_fit_names_what_to_lower() -> None:
+    def too_many(chosen: Sequence[Row]) -> Batch:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(UserError, match=r"3 prompts at once do not fit into memory .* Lower batch_size"):
+        list(evaluate(Echo(), [Task("t")], {"t": rows(3)}, too_many))
+
+
 def test_a_row_without_the_group_that_the_score_is_a_mean_over_is_named_before_any_is_answered() -> None:
     grouped = [replace(row, meta={"kind": "a"}) for row in rows(3)]
     echo = Echo()

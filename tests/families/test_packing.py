@@ -32,6 +32,7 @@ def packed(kit: Kit, batch: Batch, one: bool) -> Batch:
 def stub(kit: Kit, forwards: AnswerForward, model: Any) -> Any:
     """As much of a `ContinualLMM` as the proof looks at."""
     return SimpleNamespace(
+        bf16=False,
         model=model,
         device=torch.device("cpu"),
         token_outputs=forwards.token_outputs,

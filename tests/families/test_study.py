@@ -1,4 +1,7 @@
-"""The study's sequence on its three families, from the YAML of a 7B run: only model.path and data.root differ."""
+"""The study's sequence on its three families, from the YAML of a 7B run, on small copies of its data.
+
+Only model.path, data.root and data.max_eval_samples differ.
+"""
 
 import csv
 import json
@@ -30,7 +33,7 @@ CLOCKS = 48
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copies of the hub's data sets under ``hub``, and the rows of one's own that the orders name."""
     folder = tmp_path_factory.mktemp("study")
-    write_fixtures(folder / "hub", rows=4, learned=48)
+    write_fixtures(folder / "hub", rows=10, learned=48)
     (folder / "data").mkdir()
     rows = []
     for number in range(CLOCKS):
@@ -61,6 +64,7 @@ def test_the_studys_sequence_runs_from_its_yaml(
     ]
     configs = [word for layer in layers for word in ("--config", CONFIGS / layer)]
     own = ["--model.path", kit.path, "--data.root", data / "hub", "--run", tmp_path / "run"]
+    own += ["--data.max_eval_samples", "4"]
     if kit.family.name != WITH_WORKERS:
         own += ["--data.num_workers", "0"]
     code, _, errors = command("fit", *configs, *own)
