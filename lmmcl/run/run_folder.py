@@ -31,7 +31,7 @@ from lmmcl.run.checkpoint import (
 
 WEIGHTS = "weights.safetensors"
 LINEAGE = "lineage.json"
-_STAGE = re.compile(r"\d\d-.+")
+_STAGE = re.compile(r"(\d{2,})-.+")
 
 
 @dataclass(frozen=True)
@@ -204,11 +204,12 @@ class RunFolder:
         folder = self.path / "stages"
         if not folder.exists():
             return []
-        return sorted(
-            path.name
+        numbers = {
+            path.name: int(found[1])
             for path in folder.iterdir()
-            if _STAGE.fullmatch(path.name) and (path / LINEAGE).exists()  # not somebody's copy
-        )
+            if (found := _STAGE.fullmatch(path.name)) and (path / LINEAGE).exists()  # not somebody's copy
+        }
+        return sorted(numbers, key=lambda name: (numbers[name], name))
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:

@@ -37,6 +37,12 @@ def test_stages_are_those_that_the_run_wrote(run: RunFolder) -> None:
     assert run.find_stage() == "01-count"
 
 
+def test_the_hundredth_stage_comes_last(run: RunFolder) -> None:
+    for name in ("100-word", "11-chart"):
+        run.write_stage(name, {"w": torch.ones(2)}, {"checksums": {}})
+    assert run.stages() == ["00-base", "01-count", "11-chart", "100-word"]
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_run_without_its_config_is_neither_gone_on_with_nor_written_over(
     run: RunFolder, resume: bool
