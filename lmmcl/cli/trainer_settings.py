@@ -27,10 +27,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         UserError: a value is none that a sequence takes.
         DevicesMissingError: it is, on another machine.
     """
-    if str(settings["precision"]) in (
-        "16",
-        "16-mixed",
-    ):  # on a CPU Lightning would take another without refusing it
+    # On a CPU Lightning would take another one, and say so in a warning only.
+    if str(settings["precision"]) in ("16", "16-mixed"):
         raise UserError(
             "trainer.precision: 16-mixed is refused: fp16 needs a loss scale, whose skipped steps a sequence cannot "
             "repeat exactly. Use bf16-mixed or 32-true."

@@ -21,7 +21,7 @@ def check_files(paths: Sequence[Path]) -> None:
         UserError: names the key and its lines.
     """
     for path in paths:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         for key, first, second in _twice(yaml.compose(text, Loader=yaml.SafeLoader)):
             raise UserError(
                 f"--config: {path} has the key {key} twice, in lines {first} and {second}; join them, or remove one."
